@@ -14,7 +14,8 @@ if [ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ]; then
 else
   CGROUP_HIERARCHIES=()
   for _dir in /sys/fs/cgroup/*; do
-    [ -L "$_dir" ] || [ "$(stat -fc %T "$_dir")" != cgroupfs ] || CGROUP_HIERARCHIES+=("$_dir")
+    # With symbolic links cpu -> cpu,cpuacct, and a v2 tree beside the v1 ones that runc uses too.
+    [ -L "$_dir" ] || [ ! -f "$_dir/cgroup.procs" ] || CGROUP_HIERARCHIES+=("$_dir")
   done
   CGROUP_TRACKER=/sys/fs/cgroup/pids
 fi

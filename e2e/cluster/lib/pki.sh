@@ -13,6 +13,7 @@ pki_create() {
   certificate kube-apiserver /CN=kube-apiserver "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,\
 DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:$CONTROL_PLANE"
   certificate kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client
+  certificate front-proxy-client /CN=front-proxy-client
   identity admin /O=system:masters/CN=admin
   identity controller-manager /CN=system:kube-controller-manager
   identity scheduler /CN=system:kube-scheduler
