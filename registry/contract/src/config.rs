@@ -1,12 +1,17 @@
 //! The registry's configuration file: distribution's keys, and `auth.nodes`, which is ours.
 //!
 //! These types say what is there and what its default is. Reading a file with its environment overrides and its unknown
-//! keys is [`load`](crate::config::load)'s.
+//! keys is [`load`]'s.
+
+mod environment;
+mod keys;
+mod load;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::load::{ConfigError, Warning, load};
 use crate::Duration;
 
 /// The whole file.

@@ -1,0 +1,147 @@
+//! Every key that distribution's configuration has, and what this registry makes of it.
+
+/// What becomes of a key and of everything below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It is read; its type says what its value may be.
+    Read,
+    /// It is read, and its value is text even where YAML would see a number (`http.secret: 12345`).
+    Text,
+    /// It may stand there, and a line of the log says that nothing comes of it.
+    None,
+    /// Ignoring it would let someone in, write to another place or leave undone what was asked for.
+    Refused(&'static str),
+    /// The same, unless it has this value.
+    RefusedUnless(&'static str, &'static str),
+}
+
+use Effect::{None, Read, Refused, RefusedUnless, Text};
+
+/// The keys in the order of distribution's documentation. A key covers whatever stands below it.
+pub(super) const KEYS: &[(&str, Effect)] = &[
+    ("version", Text),
+    ("log.level", Text),
+    ("log.formatter", Text),
+    ("log.accesslog", None),
+    ("log.fields", None),
+    ("log.hooks", None),
+    ("log.reportcaller", None),
+    ("loglevel", None),
+    ("storage.filesystem.rootdirectory", Text),
+    ("storage.filesystem.maxthreads", None),
+    ("storage.inmemory", Read),
+    ("storage.azure", Refused("this version stores in a directory only")),
+    ("storage.gcs", Refused("this version stores in a directory only")),
+    ("storage.s3", Refused("this version stores in a directory only")),
+    ("storage.tag", None),
+    ("storage.delete.enabled", Read),
+    ("storage.redirect", None),
+    ("storage.cache", None),
+    ("storage.maintenance.uploadpurging.enabled", Read),
+    ("storage.maintenance.uploadpurging.age", Text),
+    ("storage.maintenance.uploadpurging.interval", Text),
+    ("storage.maintenance.uploadpurging.dryrun", Read),
+    ("storage.maintenance.readonly.enabled", Read),
+    ("auth.htpasswd.realm", Text),
+    ("auth.htpasswd.path", Text),
+    ("auth.nodes.path", Text),
+    ("auth.token", Refused("tokens are not understood yet, and without them nobody would be asked for one")),
+    ("auth.silly", Refused("it lets everyone in who sends any credentials at all")),
+    ("middleware", Refused("there are no middlewares, and what one guards or redirects would not be")),
+    ("http.addr", Text),
+    ("http.net", RefusedUnless("tcp", "only TCP is listened on")),
+    ("http.prefix", Refused("the API lives at /v2/ only")),
+    ("http.host", None),
+    ("http.secret", Text),
+    ("http.secretfile", Text),
+    ("http.relativeurls", None),
+    ("http.draintimeout", Text),
+    ("http.tls.certificate", Text),
+    ("http.tls.key", Text),
+    ("http.tls.minimumtls", Text),
+    ("http.tls.clientcas", Refused("client certificates are not asked for, so everyone would get in")),
+    ("http.tls.clientauth", Refused("client certificates are not asked for, so everyone would get in")),
+    ("http.tls.ciphersuites", Refused("the suites are those of the TLS library; all of them are current")),
+    ("http.tls.letsencrypt", Refused("certificates are read from files only, so TLS would be off")),
+    ("http.debug.addr", Text),
+    ("http.debug.prometheus", None),
+    ("http.headers", None),
+    ("http.http2", None),
+    ("http.h2c", None),
+    ("notifications", None),
+    ("redis", None),
+    ("health", None),
+    ("proxy", Refused("this version does not pull through, so every image would be missing")),
+    ("validation.disabled", None),
+    ("validation.enabled", None),
+    ("validation.manifests.indexes", None),
+    ("validation.manifests.urls", Refused("URLs of layers are never followed, but neither are they checked")),
+    ("policy", Refused("repositories have no classes here, so the policy would not hold")),
+    ("catalog", None),
+    ("compatibility", None),
+];
+
+/// Keys that must stand where the section that holds them does.
+pub(super) const REQUIRED: &[(&str, &str)] =
+    &[("auth.htpasswd", "path"), ("auth.nodes", "path"), ("http.tls", "certificate"), ("http.tls", "key")];
+
+/// Where a path stands in the tree of [`KEYS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Keys lie below it.
+    Section,
+    /// It is a key, or lies below one.
+    Key(Effect),
+    /// Nothing is known by this name.
+    Unknown,
+}
+
+pub(super) fn place(path: &str) -> Place {
+    let covers = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if let Some((_, effect)) = KEYS.iter().find(|(key, _)| covers(key)) {
+        return Place::Key(*effect);
+    }
+    let lies_below = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    if KEYS.iter().any(|(key, _)| lies_below(key)) { Place::Section } else { Place::Unknown }
+}
+
+/// The known path that `path` was most likely meant to be, if any is near.
+pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(&path.to_lowercase(), known);
+    let known = KEYS.iter().flat_map(|(key, _)| sections_and_key(key));
+    known
+        .map(|known| (distance(known), known))
+        .filter(|(distance, known)| distance * 3 <= known.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// `a`, `a.b` and `a.b.c` for `a.b.c`.
+fn sections_and_key(key: &'static str) -> impl Iterator<Item = &'static str> {
+    let cuts = key.match_indices('.').map(|(at, _)| at).chain([key.len()]);
+    cuts.filter_map(|at| key.get(..at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_section_a_key_or_unknown() {
+        assert_eq!(place("storage"), Place::Section);
+        assert_eq!(place("storage.maintenance.uploadpurging"), Place::Section);
+        assert_eq!(place("storage.delete.enabled"), Place::Key(Read));
+        assert_eq!(place("health.storagedriver.enabled"), Place::Key(None));
+        assert_eq!(place("storage.delet"), Place::Unknown);
+        assert_eq!(place("healthy"), Place::Unknown);
+        assert_eq!(place(""), Place::Unknown);
+    }
+
+    #[test]
+    fn the_nearest_known_path_is_found_and_nothing_far_away_is_guessed() {
+        assert_eq!(nearest("storage.filesystem.rootdir"), Some("storage.filesystem.rootdirectory"));
+        assert_eq!(nearest("htpp"), Some("http"));
+        assert_eq!(nearest("http.tls.cert"), Some("http.tls.key"));
+        assert_eq!(nearest("quux"), Option::None);
+    }
+}

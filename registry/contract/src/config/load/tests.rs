@@ -1,0 +1,152 @@
+use std::path::Path;
+
+use super::*;
+use crate::Duration;
+use crate::config::{InMemory, LogLevel, MinimumTls};
+
+fn read(text: &str) -> (Config, Vec<Warning>) {
+    load(Some(text), std::iter::empty()).unwrap()
+}
+
+fn refusal(text: &str) -> String {
+    load(Some(text), std::iter::empty()).unwrap_err().to_string()
+}
+
+fn with(environment: &[(&str, &str)]) -> Config {
+    load(None, environment.iter().map(|(name, value)| ((*name).into(), (*value).into()))).unwrap().0
+}
+
+#[test]
+fn without_a_file_there_is_a_directory_and_a_loopback_address() {
+    let (config, warnings) = load(None, std::iter::empty()).unwrap();
+    assert_eq!(config.storage.filesystem.unwrap().rootdirectory, Path::new("/var/lib/registry"));
+    assert_eq!(config.http.addr.0, "127.0.0.1:5000");
+    assert_eq!(config.auth, None);
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn the_file_in_the_image_of_registry_2_is_read_with_warnings_only() {
+    let (config, warnings) = read(
+        "version: 0.1\nlog:\n  fields:\n    service: registry\nstorage:\n  cache:\n    blobdescriptor: inmemory\n  \
+         filesystem:\n    rootdirectory: /var/lib/registry\nhttp:\n  addr: :5000\n  headers:\n    \
+         X-Content-Type-Options: [nosniff]\nhealth:\n  storagedriver:\n    enabled: true\n    interval: 10s\n",
+    );
+    assert_eq!(config.http.addr.0, ":5000");
+    let effects: Vec<_> =
+        ["log.fields", "storage.cache", "http.headers", "health"].map(|key| Warning::NoEffect(key.into())).into();
+    assert_eq!(warnings, effects);
+}
+
+#[test]
+fn a_driver_is_chosen_by_its_name_alone() {
+    for text in ["storage: inmemory", "storage: {inmemory: }", "storage: {inmemory: {}}"] {
+        assert_eq!(read(text).0.storage.inmemory, Some(InMemory {}), "{text}");
+    }
+    assert!(read("storage: {filesystem: }").0.storage.filesystem.is_some());
+    assert!(read("storage: {delete: {enabled: true}}").0.storage.filesystem.is_some());
+}
+
+#[test]
+fn the_environment_alone_can_say_everything() {
+    let config = with(&[
+        ("REGISTRY_AUTH", "htpasswd"),
+        ("REGISTRY_AUTH_HTPASSWD_REALM", "Ours"),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd"),
+        ("REGISTRY_HTTP_ADDR", "0.0.0.0:443"),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "/certs/tls.crt"),
+        ("REGISTRY_HTTP_TLS_KEY", "/certs/tls.key"),
+        ("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.3"),
+        ("REGISTRY_HTTP_DRAINTIMEOUT", "90s"),
+        ("REGISTRY_LOG_LEVEL", "debug"),
+        ("REGISTRY_STORAGE_DELETE_ENABLED", "true"),
+    ]);
+    assert_eq!(config.auth.unwrap().htpasswd.unwrap().realm, "Ours");
+    assert_eq!(config.http.tls.unwrap().minimumtls, MinimumTls::Tls13);
+    assert_eq!(config.http.draintimeout, Some(Duration::from_secs(90)));
+    assert_eq!(config.log.level, LogLevel::Debug);
+    assert!(config.storage.delete.enabled);
+}
+
+#[test]
+fn what_is_written_with_these_types_is_read_back_without_a_warning() {
+    let config = with(&[
+        ("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd"),
+        ("REGISTRY_AUTH_NODES_PATH", "/auth/nodes"),
+        ("REGISTRY_HTTP_TLS", "{certificate: /certs/tls.crt, key: /certs/tls.key}"),
+        ("REGISTRY_HTTP_SECRETFILE", "/secret/http"),
+    ]);
+    let text = serde_yaml::to_string(&config).unwrap();
+    assert_eq!(read(&text), (config, vec![]));
+}
+
+#[test]
+fn an_unknown_key_is_named_in_full_with_the_nearest_known_one() {
+    assert_eq!(
+        refusal("storage: {filesystem: {rootdir: /x}}"),
+        "unknown configuration key storage.filesystem.rootdir; did you mean storage.filesystem.rootdirectory?"
+    );
+    assert_eq!(refusal("htpp: {addr: x}"), "unknown configuration key htpp; did you mean http?");
+    assert_eq!(refusal("quux: 1"), "unknown configuration key quux");
+    assert_eq!(refusal("1: 1"), "unknown configuration key 1");
+}
+
+#[test]
+fn what_would_let_someone_in_if_it_were_ignored_is_refused() {
+    for (text, key) in [
+        ("auth: {token: {realm: r}}", "auth.token"),
+        ("auth: {silly: {realm: r, service: s}}", "auth.silly"),
+        ("http: {tls: {certificate: c, key: k, clientcas: [ca.pem]}}", "http.tls.clientcas"),
+        ("http: {tls: {certificate: c, key: k, clientauth: require-and-verify-client-cert}}", "http.tls.clientauth"),
+        ("http: {tls: {certificate: c, key: k, letsencrypt: {email: a@b}}}", "http.tls.letsencrypt"),
+        ("http: {net: unix}", "http.net"),
+        ("http: {prefix: /x}", "http.prefix"),
+        ("storage: {s3: {bucket: b}}", "storage.s3"),
+        ("proxy: {remoteurl: 'https://registry-1.docker.io'}", "proxy"),
+        ("middleware: {registry: [{name: x}]}", "middleware"),
+        ("policy: {repository: {classes: [image]}}", "policy"),
+    ] {
+        assert!(refusal(text).starts_with(&format!("configuration key {key} is not supported: ")), "{}", refusal(text));
+    }
+}
+
+#[test]
+fn a_refused_key_without_a_value_is_no_harm() {
+    let text = "http: {net: tcp, prefix: '', tls: {certificate: c, key: k, clientcas: [], letsencrypt: {hosts: []}}}";
+    assert_eq!(read(text).1, []);
+    assert_eq!(read("proxy: {remoteurl: ''}").1, []);
+}
+
+#[test]
+fn an_auth_that_names_nobody_does_not_pass_for_none() {
+    for text in ["auth:", "auth: {}", "auth: {htpasswd: }", "auth: htpasswd", "auth: {nodes: {}}", "http: {tls: }"] {
+        refusal(text);
+    }
+    assert_eq!(refusal("auth: {htpasswd: {realm: r}}"), "configuration key auth.htpasswd.path is missing");
+    assert_eq!(refusal("http: {tls: {certificate: c}}"), "configuration key http.tls.key is missing");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_by_its_key() {
+    let said = refusal("http: {addr: ':5000'}\nstorage: {delete: {enabled: perhaps}}");
+    assert!(said.starts_with("configuration key storage.delete.enabled: "), "{said}");
+    let said = refusal("storage: {maintenance: {uploadpurging: {age: 5 days}}}");
+    assert!(said.starts_with("configuration key storage.maintenance.uploadpurging.age: a length of time"), "{said}");
+    let said = refusal("version: 0.2");
+    assert!(said.starts_with("configuration key version: "), "{said}");
+    assert_eq!(refusal("http: 5"), "configuration key http must be a section with keys of its own");
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    refusal("storage: {filesystem: {rootdirectory: /x}, inmemory: {}}");
+    refusal("http: {secret: a, secretfile: /b}");
+    refusal("http: {secret: ''}");
+    refusal("http: {addr: a, addr: b}");
+}
+
+#[test]
+fn numbers_are_text_where_text_is_wanted() {
+    assert_eq!(read("http: {secret: 12345}").0.http.secret.unwrap(), "12345");
+    assert_eq!(read("http: {draintimeout: 0}").0.http.draintimeout, Some(Duration::from_secs(0)));
+}
