@@ -28,7 +28,7 @@ control_plane_start() {
     --audit-policy-file="$HERE/conf/audit-policy.yaml" --audit-log-path="$RUN/audit/audit.log" --audit-log-maxsize=1000 \
     --allow-privileged=true
   wait_for 180 "the API server" kubectl get --raw /readyz
-  kubectl apply -f "$HERE/conf/objects.yaml" >&2
+  kubectl apply -f "$HERE/conf/objects.yaml" >/dev/null
 
   # The host-path provisioner makes /tmp/hostpath_pv/<uid> with mode 0750, and a kubelet applies no fsGroup to host paths.
   # So the process runs as the uid that Berth's pods have and owns what it makes; the capabilities let it delete anybody's

@@ -1,17 +1,20 @@
 # shellcheck shell=bash
 # Ends a cluster, whole or half, running or left over from a crash or a reboot.
 
-MARK=.made-by-berth-e2e # in $RUN and $DATA; without it their content is not ours to remove
+MARK=.made-by-berth-e2e # in $RUN and $DATA
 
 leftovers() {
   [ -e "$RUN" ] || [ -e "$DATA" ] || [ -e "/sys/class/net/$BRIDGE" ] || [ -d "$CGROUP_TRACKER/$CGROUP" ]
 }
 
+# Ours, or free to become ours.
+folder_check() {
+  [ ! -e "$1" ] || [ -e "$1/$MARK" ] || [ -z "$(ls -A "$1")" ] || die "$1 exists and was not made by up; it stays as it is"
+}
+
 teardown() {
-  local folder
-  for folder in "$RUN" "$DATA"; do
-    [ ! -e "$folder" ] || [ -e "$folder/$MARK" ] || die "$folder exists and was not made by up; it stays"
-  done
+  folder_check "$RUN"
+  folder_check "$DATA"
   bridge_check
   cgroup_kill ''
   cgroup_remove ''
