@@ -1,3 +1,4 @@
 //! Being built.
 
+pub mod api;
 pub mod node_entry;

@@ -1,0 +1,115 @@
+//! `spec.storage`: where the bytes are kept.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A size, as Kubernetes writes it.
+const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
+
+/// Where the bytes are kept: exactly one of its fields.
+///
+/// The rules stand here and not on the fields, because this parent is always present: unsetting a field and setting it again
+/// must not evade them.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.persistentVolumeClaim) != has(self.emptyDir)")
+        .message("storage: write exactly one of persistentVolumeClaim and emptyDir"),
+    validation = Rule::new("has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim)")
+        .message("storage: one kind cannot become another; create a second Registry with the storage you want, copy the images to it, then delete this one"),
+    validation = Rule::new(
+        "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
+         (has(self.persistentVolumeClaim.existingClaim) == has(oldSelf.persistentVolumeClaim.existingClaim) && \
+         (!has(self.persistentVolumeClaim.existingClaim) || \
+         self.persistentVolumeClaim.existingClaim == oldSelf.persistentVolumeClaim.existingClaim))")
+        .message("storage.persistentVolumeClaim.existingClaim cannot change; create a second Registry on the other claim, then delete this one"),
+    validation = Rule::new(
+        "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
+         (has(self.persistentVolumeClaim.storageClassName) == has(oldSelf.persistentVolumeClaim.storageClassName) && \
+         (!has(self.persistentVolumeClaim.storageClassName) || \
+         self.persistentVolumeClaim.storageClassName == oldSelf.persistentVolumeClaim.storageClassName))")
+        .message("storage.persistentVolumeClaim.storageClassName cannot change, as a volume's class cannot; create a second Registry with the class you want, copy the images, then delete this one"),
+    validation = Rule::new(
+        "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
+         (has(self.persistentVolumeClaim.accessModes) == has(oldSelf.persistentVolumeClaim.accessModes) && \
+         (!has(self.persistentVolumeClaim.accessModes) || \
+         self.persistentVolumeClaim.accessModes == oldSelf.persistentVolumeClaim.accessModes))")
+        .message("storage.persistentVolumeClaim.accessModes cannot change, as a volume's cannot; create a second Registry with the modes you want, copy the images, then delete this one"),
+    validation = Rule::new(
+        "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
+         !has(self.persistentVolumeClaim.size) || !has(oldSelf.persistentVolumeClaim.size) || \
+         quantity(self.persistentVolumeClaim.size).compareTo(quantity(oldSelf.persistentVolumeClaim.size)) >= 0")
+        .message("storage.persistentVolumeClaim.size may grow but not shrink, as a volume cannot; write the old size or a larger one")
+)]
+pub struct Storage {
+    /// A volume. One that is `ReadWriteOnce`, which is the default, is served by one pod, and replacing that pod interrupts
+    /// service for some seconds; one that is `ReadWriteMany` may be served by several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<PersistentVolumeClaim>,
+    /// A directory that lives and dies with the pod: for trying things out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDir>,
+}
+
+/// A volume: a new one of some size, or one that exists.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.size) != has(self.existingClaim)")
+        .message("storage.persistentVolumeClaim: write size to get a new volume, or existingClaim to use one you have; one of the two, not both"),
+    validation = Rule::new("!has(self.existingClaim) || (!has(self.storageClassName) && !has(self.accessModes))")
+        .message("storage.persistentVolumeClaim: storageClassName and accessModes are the existing claim's own; leave them out beside existingClaim")
+)]
+pub struct PersistentVolumeClaim {
+    /// How large the new volume is, such as `10Gi`. It may grow later, where its class allows that, and never shrink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = QUANTITY))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("storage.persistentVolumeClaim.size: write a size above zero, such as 10Gi"))]
+    pub size: Option<String>,
+    /// The StorageClass of the new volume. Default: the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// How the new volume may be mounted. Default: `[ReadWriteOnce]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 4))]
+    pub access_modes: Vec<AccessMode>,
+    /// A claim of this namespace to use instead of a new one. It is never resized, never owned and never deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub existing_claim: Option<String>,
+}
+
+/// How a volume may be mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    /// By the pods of one node.
+    ReadWriteOnce,
+    /// By one pod.
+    ReadWriteOncePod,
+    /// By pods of several nodes.
+    ReadWriteMany,
+}
+
+impl AccessMode {
+    /// As Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteOncePod => "ReadWriteOncePod",
+            Self::ReadWriteMany => "ReadWriteMany",
+        }
+    }
+}
+
+/// A directory that lives and dies with the pod.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyDir {
+    /// How much it may hold, such as `1Gi`; a pod that exceeds it is evicted. Default: what the node has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = QUANTITY))]
+    pub size_limit: Option<String>,
+}
