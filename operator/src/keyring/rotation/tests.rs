@@ -1,0 +1,154 @@
+use super::*;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn lives() -> Lives {
+    Lives {
+        authority: Duration::from_secs(5 * 365 * 86_400),
+        certificate: Duration::from_secs(90 * 86_400),
+        renew_before: None,
+    }
+}
+
+fn at(now: Timestamp, names: &[String]) -> Circumstances<'_> {
+    Circumstances {
+        now,
+        registry: "images",
+        names: Some(names),
+        lives: lives(),
+        rotate_certificates: None,
+        rotate_authority: None,
+        admin: true,
+        nodes: true,
+        pods_serve_leaf: false,
+        pods_accept_nodes: false,
+        nodes_trust_bundle: None,
+        nodes_use_active: None,
+    }
+}
+
+fn keyring(names: &[String]) -> Keyring {
+    let authority = Authority::new("images", start(), lives().authority).unwrap();
+    let mut keyring = Keyring::new("uid", authority).unwrap();
+    assert_eq!(keyring.advance(&at(start(), names)).unwrap(), [Step::CertificateIssued]);
+    keyring
+}
+
+fn names() -> Vec<String> {
+    vec!["images.a.svc".into(), "10.0.0.1".into()]
+}
+
+#[test]
+fn a_keyring_at_rest_does_not_change() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let before = keyring.clone();
+    assert_eq!(keyring.advance(&at(start() + HOUR, &names)).unwrap(), []);
+    assert!(keyring == before);
+    assert_eq!(keyring.due(&lives()), start() + HOUR * 24, "the node credential is the first to change");
+}
+
+#[test]
+fn nothing_is_certified_before_the_service_has_an_address() {
+    let authority = Authority::new("images", start(), lives().authority).unwrap();
+    let mut keyring = Keyring::new("uid", authority).unwrap();
+    keyring.advance(&Circumstances { names: None, ..at(start(), &[]) }).unwrap();
+    assert!(keyring.leaf.is_none() && keyring.server_files().is_none());
+}
+
+#[test]
+fn a_certificate_is_renewed_when_due_when_asked_and_when_names_change() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let first = keyring.leaf.clone().unwrap().fingerprint;
+
+    let asked = Circumstances { rotate_certificates: Some("one"), ..at(start() + HOUR, &names) };
+    assert_eq!(keyring.advance(&asked).unwrap(), [Step::CertificateIssued]);
+    assert_eq!(keyring.advance(&asked).unwrap(), [], "a request is fulfilled once");
+    assert_eq!(keyring.handled_certificate_rotation.as_deref(), Some("one"));
+
+    let moved = vec!["images.a.svc".to_owned(), "10.0.0.2".into()];
+    let asked = Circumstances { rotate_certificates: Some("one"), ..at(start() + HOUR * 2, &moved) };
+    assert_eq!(keyring.advance(&asked).unwrap(), [Step::CertificateIssued]);
+
+    let asked = Circumstances { rotate_certificates: Some("one"), ..at(start() + HOUR * 24 * 61, &moved) };
+    assert!(keyring.advance(&asked).unwrap().contains(&Step::CertificateIssued));
+    assert_ne!(keyring.leaf.unwrap().fingerprint, first);
+}
+
+#[test]
+fn an_authority_is_trusted_before_it_signs_and_until_nobody_serves_its_certificates() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let old = keyring.authority.certificate.clone();
+    let asked = |now| Circumstances { rotate_authority: Some("x"), ..at(now, &names) };
+
+    assert_eq!(keyring.advance(&asked(start())).unwrap(), [Step::AuthorityIncoming]);
+    assert!(keyring.ca_bundle().contains(&old) && keyring.ca_bundle() != old);
+    assert!(keyring.authority.certificate == old, "the old one signs while nodes learn the new one");
+
+    let waiting = Circumstances { nodes_trust_bundle: Some(false), ..asked(start() + HOUR) };
+    assert_eq!(keyring.advance(&waiting).unwrap(), []);
+
+    let trusted = Circumstances { nodes_trust_bundle: Some(true), ..asked(start() + HOUR) };
+    assert_eq!(keyring.advance(&trusted).unwrap(), [Step::AuthoritySwitched, Step::CertificateIssued]);
+    assert!(keyring.ca_bundle().contains(&old), "pods may still serve what the old one signed");
+
+    let served = Circumstances { pods_serve_leaf: true, ..asked(start() + HOUR) };
+    assert_eq!(keyring.advance(&served).unwrap(), [Step::AuthorityRetired]);
+    assert!(!keyring.ca_bundle().contains(&old));
+    assert_eq!(keyring.advance(&served).unwrap(), []);
+}
+
+#[test]
+fn nodes_that_do_not_answer_hold_an_authority_up_for_a_day() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let asked = |now| Circumstances { rotate_authority: Some("x"), nodes: false, ..at(now, &names) };
+    keyring.advance(&asked(start())).unwrap();
+    assert_eq!(keyring.advance(&asked(start() + HOUR * 23)).unwrap(), []);
+    let steps = keyring.advance(&asked(start() + HOUR * 24)).unwrap();
+    assert_eq!(steps, [Step::AuthoritySwitchedLate, Step::CertificateIssued]);
+}
+
+#[test]
+fn a_node_credential_is_accepted_before_it_is_used_and_until_nobody_uses_it() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let lines = |keyring: &Keyring| keyring.server_files().unwrap()["nodes"].lines().count();
+    let day = start() + HOUR * 24;
+    let first = keyring.entry_files();
+
+    assert_eq!(keyring.advance(&at(day, &names)).unwrap(), [Step::NodeCredentialIncoming]);
+    assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, true));
+
+    assert_eq!(keyring.advance(&at(day + HOUR, &names)).unwrap(), [], "not told before every pod accepts it");
+    let accepted = Circumstances { pods_accept_nodes: true, ..at(day + HOUR, &names) };
+    assert_eq!(keyring.advance(&accepted).unwrap(), [Step::NodeCredentialSwitched]);
+    assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, false));
+
+    let used = |now| Circumstances { nodes_use_active: Some(true), ..at(now, &names) };
+    assert_eq!(keyring.advance(&used(day + HOUR)).unwrap(), [], "pulls that began with it may still go on");
+    assert_eq!(keyring.advance(&used(day + HOUR * 2)).unwrap(), [Step::NodeCredentialRetired]);
+    assert_eq!(lines(&keyring), 1);
+}
+
+#[test]
+fn nodes_that_may_not_pull_have_no_credential() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    keyring.advance(&Circumstances { nodes: false, ..at(start(), &names) }).unwrap();
+    assert!(keyring.entry_files().is_none());
+    assert!(!keyring.server_files().unwrap().contains_key("nodes"));
+}
+
+#[test]
+fn a_keyring_survives_being_stored() {
+    let keyring = keyring(&names());
+    let stored = serde_json::to_string(&keyring).unwrap();
+    assert!(serde_json::from_str::<Keyring>(&stored).unwrap() == keyring);
+}
