@@ -1,0 +1,4 @@
+//! HTTP
+mod content_range;
+pub mod endpoint;
+mod range;
