@@ -193,7 +193,8 @@ fn read_index(kind: ManifestKind, document: Document) -> Result<Manifest, Invali
         return Err(InvalidManifest::Shape("an index has neither config nor layers"));
     }
     let entries = document.manifests.ok_or(InvalidManifest::Shape("an index needs manifests"))?;
-    let children = entries.into_iter().map(|entry| entry.into_descriptor().map(Child::Entry)).collect::<Result<_, _>>()?;
+    let children =
+        entries.into_iter().map(|entry| entry.into_descriptor().map(Child::Entry)).collect::<Result<_, _>>()?;
     let subject = document.subject.map(Entry::into_descriptor).transpose()?;
     let Document { artifact_type, annotations, .. } = document;
     Ok(Manifest { kind, children, subject, artifact_type, annotations })

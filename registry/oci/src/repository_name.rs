@@ -58,11 +58,10 @@ impl FromStr for RepositoryName {
 fn is_component(text: &str) -> bool {
     let alphanumeric = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
     let bytes = text.as_bytes();
-    let ends_well =
-        bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
+    let ends_well = bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
     let separators_are_admitted = bytes
         .split(|byte| alphanumeric(*byte))
-        .all(|run| matches!(run, [] | [b'.'] | [b'_'] | [b'_', b'_']) || run.iter().all(|byte| *byte == b'-'));
+        .all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|byte| *byte == b'-'));
     ends_well && separators_are_admitted
 }
 

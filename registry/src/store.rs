@@ -1,0 +1,147 @@
+//! What a registry keeps: blobs, manifests, tags, referrers and uploads, in a directory or a bucket that describes itself.
+//!
+//! This is the only room that knows bytes at rest. It knows nothing of HTTP, of who asks, or of Kubernetes. There is no
+//! database: every index here can be thrown away and built again from the keys that `layout` draws.
+//!
+//! Three rules carry everything (`docs/storage.md` has the whole protocol, why it is safe, and the model that was checked):
+//! - *Write once.* Every key but a tag holds a fresh ULID and is removed only by its exact name.
+//! - *Rely.* Who relies on something older writes its own reference, then lists the dead, then looks whether it is there.
+//! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
+//!
+//! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `error`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_contract::config;
+use berth_oci::{ManifestKind, Reference, RepositoryName};
+
+mod blob;
+mod body;
+mod catalog;
+mod dead;
+mod driver;
+mod error;
+mod layout;
+mod manifest;
+mod referrer;
+mod tag;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use blob::Blob;
+pub use driver::{ContentStream, Page};
+pub use error::{BodyError, Result, StoreError, StoreErrorKind};
+pub use manifest::{PutManifestError, StoredManifest};
+pub use upload::{UploadError, UploadState};
+
+use driver::{Driver, Object, Posix};
+
+/// A registry's storage. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    driver: Arc<dyn Driver>,
+    dead_batches: Arc<dead::DeadBatches>,
+    upload_age: Duration,
+}
+
+/// Why storage cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration names none, or more than one.
+    #[error("storage must be exactly one of filesystem and inmemory")]
+    NotOne,
+    /// The directory cannot be used.
+    #[error("storage.filesystem.rootdirectory: {0}")]
+    Posix(#[from] driver::OpenPosixError),
+}
+
+impl Store {
+    /// Opens the storage that the configuration names.
+    ///
+    /// # Errors
+    /// When it cannot be used; the message says what to change.
+    pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
+        let upload_age = config.maintenance.uploadpurging.age.get();
+        match (&config.filesystem, &config.inmemory) {
+            (Some(filesystem), None) => Ok(Self::posix(&filesystem.rootdirectory)?.with_upload_age(upload_age)),
+            (None, None) => Ok(Self::posix(&config::Filesystem::default().rootdirectory)?.with_upload_age(upload_age)),
+            (None, Some(_)) => Ok(Self::in_memory().with_upload_age(upload_age)),
+            (Some(_), Some(_)) => Err(OpenError::NotOne),
+        }
+    }
+
+    /// Storage in a directory.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn posix(root: &Path) -> std::result::Result<Self, driver::OpenPosixError> {
+        Ok(Self::on(Arc::new(Posix::open(root)?)))
+    }
+
+    /// Storage that ends with the process.
+    pub fn in_memory() -> Self {
+        Self::on(Arc::new(Object::new(Arc::new(object_store::memory::InMemory::new()))))
+    }
+
+    /// The same storage, with another limit for how long an upload may take.
+    #[must_use]
+    pub fn with_upload_age(self, upload_age: Duration) -> Self {
+        Self { upload_age, ..self }
+    }
+
+    fn on(driver: Arc<dyn Driver>) -> Self {
+        let upload_age = config::UploadPurging::default().age.get();
+        Self { driver, dead_batches: Arc::default(), upload_age }
+    }
+
+    /// Every key that is stored, sorted, with `*` for each ULID: what a test compares with what should be there.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn stored_keys(&self) -> Result<Vec<String>> {
+        let is_ulid = |part: &&str| part.len() == 26 && part.parse::<ulid::Ulid>().is_ok();
+        let anonymous = |name: String| {
+            let part = |part: &str| {
+                part.split('.').map(|piece| if is_ulid(&piece) { "*" } else { piece }).collect::<Vec<_>>().join(".")
+            };
+            let parts: Vec<_> = name.split('/').map(part).collect();
+            // A shard is part of the ULID.
+            if parts.first().is_some_and(|first| first == "d") { "d/*".to_owned() } else { parts.join("/") }
+        };
+        let mut keys: Vec<String> = self.driver.walk().await?.into_iter().map(anonymous).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// What a manifest is, without its bytes.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn manifest_info(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<ManifestInfo>> {
+        let manifest = self.manifest(repository, reference).await?;
+        Ok(manifest.map(|StoredManifest { digest, kind, bytes }| ManifestInfo {
+            digest,
+            kind,
+            size: bytes.len() as u64,
+        }))
+    }
+}
+
+/// A manifest without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestInfo {
+    /// The name of its bytes.
+    pub digest: berth_oci::Digest,
+    /// Its type.
+    pub kind: ManifestKind,
+    /// Its size in bytes.
+    pub size: u64,
+}

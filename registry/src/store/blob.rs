@@ -1,0 +1,237 @@
+//! Blobs: bytes under a digest, readable through the repositories that link them.
+
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use berth_oci::{Digest, Hasher, RepositoryName};
+use bytes::Bytes;
+use futures::Stream;
+use ulid::Ulid;
+
+use super::body;
+use super::driver::{Content, ContentStream, Stage};
+use super::error::{BodyError, Result};
+use super::layout::{Key, LinkName, Prefix, decode};
+use super::{Store, UploadError};
+
+/// A blob that has been found in a repository.
+pub struct Blob {
+    content: Content,
+}
+
+impl Blob {
+    /// Its size in bytes.
+    pub const fn size(&self) -> u64 {
+        self.content.size()
+    }
+
+    /// The bytes of a range, which must lie within the blob.
+    pub fn stream(self, range: Range<u64>) -> ContentStream {
+        self.content.stream(range)
+    }
+}
+
+/// Links of one digest in one repository that are looked at. They differ only in age.
+const MOST_LINKS: usize = 64;
+/// Repositories that are tried when a digest is looked for anywhere.
+const MOST_HINTS: usize = 16;
+
+impl Store {
+    /// The blob, if this repository links it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>> {
+        for link in self.links(repository, digest).await? {
+            if let Some(content) = self.driver.open(&Key::Data(link.data)).await?
+                && content.size() == link.size
+            {
+                return Ok(Some(Blob { content }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a blob out of a repository. `false`: it was not in it.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let names = self.driver.list(&Prefix::Links(repository.clone(), digest.clone()), usize::MAX).await?;
+        let names: Vec<LinkName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let links: Vec<_> = names.iter().map(|name| link_key(repository, digest, *name)).collect();
+        let hint = |name: &LinkName| hint_key(repository, digest, *name);
+        self.driver.remove(&links).await?;
+        // Hints are never trusted, so it does not matter when they go.
+        self.driver.remove(&names.iter().map(hint).collect::<Vec<_>>()).await?;
+        Ok(!links.is_empty())
+    }
+
+    /// Receives a blob in one piece.
+    ///
+    /// # Errors
+    /// When the body breaks off, is not what `digest` names, or storage fails. Nothing of it stays then.
+    pub async fn put_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    ) -> std::result::Result<(), UploadError> {
+        let data = Ulid::generate();
+        let mut stage = self.driver.stage(Key::Data(data)).await?;
+        let received = body::receive(stage.as_mut(), Hasher::new(digest.algorithm()), body).await?;
+        received.end?;
+        if received.hasher.finish() != *digest {
+            return Err(UploadError::DigestMismatch);
+        }
+        if self.adopt(repository, digest, received.written).await? {
+            return Ok(());
+        }
+        self.publish(repository, digest, stage, data, received.written).await?;
+        Ok(())
+    }
+
+    /// Makes a blob of one repository readable in another too, without its bytes. `false`: it is not in `from`.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn mount_blob(&self, to: &RepositoryName, digest: &Digest, from: &RepositoryName) -> Result<bool> {
+        for link in self.links(from, digest).await? {
+            if self.link_to_older(to, digest, link).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Repositories that may hold a blob, for mounts that name none. Some hold it no longer.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn repositories_hinting_at(&self, digest: &Digest) -> Result<Vec<RepositoryName>> {
+        let names = self.driver.list(&Prefix::Hints(digest.clone()), MOST_HINTS).await?;
+        Ok(names.iter().filter_map(|name| decode(name).ok()).collect())
+    }
+
+    /// The links of a digest in a repository, the youngest first: it is the last that a collector would want.
+    pub(super) async fn links(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<LinkName>> {
+        let names = self.driver.list(&Prefix::Links(repository.clone(), digest.clone()), MOST_LINKS).await?;
+        let mut links: Vec<LinkName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        links.sort_unstable_by_key(|link| std::cmp::Reverse(link.link));
+        Ok(links)
+    }
+
+    /// Whether a link leads to its data.
+    pub(super) async fn leads_somewhere(&self, link: LinkName) -> Result<bool> {
+        Ok(self.driver.size(&Key::Data(link.data)).await? == Some(link.size))
+    }
+
+    /// Links bytes that are there already instead of those that came, which have been received and verified all the same:
+    /// knowing a digest gives nobody the bytes.
+    pub(super) async fn adopt(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
+        if self.has_young(repository, digest, size).await? {
+            return Ok(true);
+        }
+        let mut candidates = vec![repository.clone()];
+        candidates
+            .extend(self.repositories_hinting_at(digest).await?.into_iter().filter(|hinted| hinted != repository));
+        for candidate in candidates {
+            for link in self.links(&candidate, digest).await? {
+                if link.size == size && self.link_to_older(repository, digest, link).await? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the repository has a link that is good enough to answer with: a manifest that comes soon will find it, and
+    /// relies on it by a check of its own. Pushing the same again and again adds nothing.
+    async fn has_young(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
+        let youngest = self.links(repository, digest).await?.into_iter().next();
+        let Some(link) = youngest.filter(|link| link.size == size && is_young(link.link)) else { return Ok(false) };
+        let key = link_key(repository, digest, link);
+        self.driver.create(Vec::new(), &[key.clone(), Key::Data(link.data)]).await?;
+        let dead = self.dead().await?;
+        Ok(!dead.contains(&key) && !dead.contains(&Key::Data(link.data)) && self.leads_somewhere(link).await?)
+    }
+
+    /// Makes verified bytes a blob of the repository: data, then link, then hint.
+    pub(super) async fn publish(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        stage: Box<dyn Stage>,
+        data: Ulid,
+        size: u64,
+    ) -> Result<()> {
+        stage.publish().await?;
+        self.link_to_own(repository, digest, data, size).await
+    }
+
+    /// Links data that this request made and nobody else knows of. There is nothing to rely on.
+    pub(super) async fn link_to_own(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        data: Ulid,
+        size: u64,
+    ) -> Result<()> {
+        let name = LinkName { link: Ulid::generate(), data, size };
+        let values = vec![(link_key(repository, digest, name), Bytes::new())];
+        self.driver.create(values, &[Key::Data(data)]).await?;
+        self.hint(repository, digest, name).await
+    }
+
+    /// Links data that was there before, by the rely rule: own link first, then the dead, then whether it is still there.
+    async fn link_to_older(&self, repository: &RepositoryName, digest: &Digest, older: LinkName) -> Result<bool> {
+        let own = LinkName { link: Ulid::generate(), ..older };
+        let key = link_key(repository, digest, own);
+        self.driver.create(vec![(key.clone(), Bytes::new())], &[Key::Data(older.data)]).await?;
+        if self.dead().await?.contains(&Key::Data(older.data)) {
+            // The own link stays: somebody may rely on it by now, and as long as it is there its data is spared.
+            return Ok(self.fresh_incarnation(repository, digest, older).await?.is_some());
+        }
+        let linked = self.leads_somewhere(own).await?;
+        if linked {
+            self.hint(repository, digest, own).await?;
+        } else {
+            self.driver.remove(&[key]).await?;
+        }
+        Ok(linked)
+    }
+
+    /// A link to new data with the bytes of a link that is dead or dying. `None`: they are gone.
+    pub(super) async fn fresh_incarnation(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        dying: LinkName,
+    ) -> Result<Option<LinkName>> {
+        let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: dying.size };
+        if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data)).await? {
+            return Ok(None);
+        }
+        let values = vec![(link_key(repository, digest, fresh), Bytes::new())];
+        self.driver.create(values, &[Key::Data(fresh.data)]).await?;
+        self.hint(repository, digest, fresh).await?;
+        Ok(Some(fresh))
+    }
+
+    async fn hint(&self, repository: &RepositoryName, digest: &Digest, name: LinkName) -> Result<()> {
+        self.driver.leave(vec![(hint_key(repository, digest, name), Bytes::new())]).await
+    }
+}
+
+/// Half of the collector's shortest grace (24 h): what is younger stays long enough for a manifest to come.
+fn is_young(link: Ulid) -> bool {
+    SystemTime::now().duration_since(link.datetime()).is_ok_and(|age| age < Duration::from_hours(12))
+}
+
+pub(super) fn link_key(repository: &RepositoryName, digest: &Digest, name: LinkName) -> Key {
+    Key::Link { repository: repository.clone(), digest: digest.clone(), name }
+}
+
+fn hint_key(repository: &RepositoryName, digest: &Digest, name: LinkName) -> Key {
+    Key::Hint { digest: digest.clone(), repository: repository.clone(), link: name.link }
+}

@@ -1,0 +1,97 @@
+//! What the store needs of a place where bytes are kept, and nothing about registries.
+//!
+//! A driver keeps values under [`Key`]s. All but tags are written once under a name that nobody had before, which is why so
+//! little is asked of it: no transactions, no locks, no compare-and-swap, but atomic single writes, and lists that show
+//! what is there. `conformance` holds every driver to this page.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::error::Result;
+use super::layout::{Key, Prefix};
+
+#[cfg(test)]
+mod conformance;
+mod content;
+mod object;
+mod posix;
+
+pub(crate) use content::Content;
+pub use content::ContentStream;
+pub(crate) use object::Object;
+pub(crate) use posix::{OpenPosixError, Posix};
+
+#[async_trait]
+pub(crate) trait Driver: fmt::Debug + Send + Sync {
+    /// Writes new values. When it returns they are durable, and so is everything in `also`, by whoever it was written.
+    ///
+    /// A reader sees each value wholly or not at all, but a power cut before the return may leave any of them torn: what
+    /// is created must be verifiable by its reader.
+    async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()>;
+
+    /// Writes new values that may be lost: whole for whoever reads them now, durable never.
+    async fn leave(&self, values: Vec<(Key, Bytes)>) -> Result<()>;
+
+    /// Begins a large new value. Nobody sees it before it is published.
+    async fn stage(&self, key: Key) -> Result<Box<dyn Stage>>;
+
+    /// Makes `to` a value of its own with `from`'s bytes, without passing them through this process where the place can
+    /// do that. `false`: there is no `from`. Durable only after `create` with it in `also`.
+    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool>;
+
+    /// Makes `to` a value of the bytes of `parts`, one after another. `false`: a part is gone. Durable as in `duplicate`.
+    async fn join(&self, parts: &[Key], to: &Key) -> Result<bool>;
+
+    /// A small value, whole.
+    async fn read(&self, key: &Key) -> Result<Option<Bytes>>;
+
+    /// The size of a value, in bytes.
+    async fn size(&self, key: &Key) -> Result<Option<u64>>;
+
+    /// A large value, to be read in pieces. It stays readable to its end even if the key is removed meanwhile.
+    async fn open(&self, key: &Key) -> Result<Option<Content>>;
+
+    /// Up to `limit` of the names below a prefix, in no order.
+    async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>>;
+
+    /// Up to `limit` of the names below a prefix that are greater than `after`, in bytewise order. The names are as they
+    /// stand in keys (repositories [`encode`](super::layout::encode)d).
+    async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>>;
+
+    /// Removes values; those that are not there are no error. Durable when it returns.
+    async fn remove(&self, keys: &[Key]) -> Result<()>;
+
+    /// Writes a tag, over the one that was there or not. Durable when it returns; after a crash before that, the old value
+    /// or the new one is there, whole.
+    async fn replace(&self, tag: &Key, value: Bytes) -> Result<()>;
+
+    /// Removes a tag if its value is still `expected`, and says whether it did. No concurrent `replace` is lost.
+    async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool>;
+
+    /// Every name that is there, ours or not, in no order: for checking, not for serving.
+    async fn walk(&self) -> Result<Vec<String>>;
+
+    /// Removes what staging left behind when a process died.
+    async fn sweep(&self) -> Result<()>;
+}
+
+/// A value under construction. Dropped, it leaves nothing behind.
+#[async_trait]
+pub(crate) trait Stage: Send {
+    /// Appends.
+    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()>;
+
+    /// Makes the value visible. The bytes are durable when it returns, the name only after `create` with it in `also`.
+    async fn publish(self: Box<Self>) -> Result<()>;
+}
+
+/// Some items of a longer list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items, in order.
+    pub items: Vec<T>,
+    /// Whether there are more after them.
+    pub more: bool,
+}

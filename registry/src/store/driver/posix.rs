@@ -1,0 +1,348 @@
+//! A directory, local or shared by several replicas, as a place where bytes are kept.
+//!
+//! Beside the key tree the directory holds `tmp/`, where values grow before they have a key, and `lock/`, a fixed number of
+//! empty files that tag writers lock. Both may be lost at any time.
+//!
+//! Lookups run on the thread that asks: they are a few microseconds when the kernel has the directories cached, which is
+//! less than it takes to hand them to the blocking pool. Everything that writes or waits for the disk runs on the pool.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ulid::Ulid;
+
+use super::content::FileReads;
+use super::{Content, Driver, Page, Stage};
+use crate::store::error::{Result, StoreError};
+use crate::store::layout::{Key, Prefix, encode};
+
+mod durability;
+mod names;
+mod stage;
+mod tag_lock;
+
+use durability::Durability;
+use names::Names;
+use stage::FileStage;
+use tag_lock::TagLocks;
+
+/// A directory in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Posix {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    root: PathBuf,
+    reads: FileReads,
+    durability: Durability,
+    locks: TagLocks,
+    names: Mutex<HashMap<Prefix, Arc<Mutex<Names>>>>,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenPosixError {
+    /// It cannot be made or written to.
+    #[error("{0} cannot be written to by this user (uid {1}): {2}. Give the directory to that user, or set fsGroup")]
+    Unwritable(PathBuf, u32, #[source] io::Error),
+    /// It holds the data of another registry.
+    #[error(
+        "{0} holds the data of a distribution registry (docker/registry/v2). Berth keeps its data in another form and will \
+         not mix with it: choose an empty directory, and copy the images over with a client (for example `skopeo sync`)"
+    )]
+    Distribution(PathBuf),
+    /// It does not tell upper from lower case, so tags that differ in case would be one.
+    #[error("{0} is on a file system that does not tell upper from lower case, as tags do. Choose another file system")]
+    CaseInsensitive(PathBuf),
+}
+
+/// `TMPFS_MAGIC` of statfs(2): its files are memory and cannot block.
+const TMPFS: i64 = 0x0102_1994;
+/// What staging has not written to for so long belongs to a process that is gone.
+const STALE: Duration = Duration::from_hours(24);
+
+impl Posix {
+    /// Makes sure that `root` can be used, and makes all that is there durable: only then may anything be relied on.
+    pub(crate) fn open(root: &Path) -> std::result::Result<Self, OpenPosixError> {
+        let unwritable =
+            |error| OpenPosixError::Unwritable(root.to_path_buf(), rustix::process::geteuid().as_raw(), error);
+        fs::create_dir_all(root).map_err(unwritable)?;
+        if root.join("docker/registry/v2").exists() {
+            return Err(OpenPosixError::Distribution(root.to_path_buf()));
+        }
+        fs::create_dir_all(root.join(stage::DIRECTORY)).map_err(unwritable)?;
+        if !tells_case(root).map_err(unwritable)? {
+            return Err(OpenPosixError::CaseInsensitive(root.to_path_buf()));
+        }
+        let directory = File::open(root).map_err(unwritable)?;
+        rustix::fs::syncfs(&directory).map_err(|errno| unwritable(errno.into()))?;
+        let tmpfs = rustix::fs::fstatfs(&directory).is_ok_and(|stat| stat.f_type == TMPFS);
+        let shared = Shared {
+            root: root.to_path_buf(),
+            reads: if tmpfs { FileReads::Inline } else { FileReads::CachedInline },
+            durability: Durability::new(root),
+            locks: TagLocks::open(root).map_err(unwritable)?,
+            names: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.shared.root.join(key.to_string())
+    }
+
+    fn directory(&self, prefix: &Prefix) -> PathBuf {
+        self.shared.root.join(prefix.to_string())
+    }
+
+    /// Runs what may wait for the disk.
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        doing: impl std::fmt::Display + Send,
+        work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result.map_err(|error| StoreError::io(doing, error)),
+            Err(stopped) => Err(StoreError::other(doing, stopped)),
+        }
+    }
+
+    /// The sorted names below a prefix, read again if another process changed them.
+    fn names(&self, prefix: &Prefix) -> Arc<Mutex<Names>> {
+        let mut all = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_INDEXES && !all.contains_key(prefix) {
+            all.clear();
+        }
+        Arc::clone(
+            all.entry(prefix.clone()).or_insert_with(|| Arc::new(Mutex::new(Names::new(self.directory(prefix))))),
+        )
+    }
+
+    /// Keeps the sorted names up with a write of this process.
+    fn note(&self, key: &Key, change: names::Change) {
+        let (prefix, name) = match key {
+            Key::Tag { repository, tag } => (Prefix::Tags(repository.clone()), tag.to_string()),
+            Key::Record { repository, .. } => (Prefix::Repositories, encode(repository.as_ref())),
+            _ => return,
+        };
+        let all = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = all.get(&prefix) {
+            names.lock().unwrap_or_else(PoisonError::into_inner).note(&name, change);
+        }
+    }
+}
+
+/// Repositories whose sorted tags are kept at the same time. Beyond it all are forgotten and built again when asked for.
+const MOST_INDEXES: usize = 1024;
+
+#[async_trait]
+impl Driver for Posix {
+    async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()> {
+        let (keys, values): (Vec<Key>, Vec<Bytes>) = values.into_iter().unzip();
+        let doing = format!("write {}", keys.iter().chain(also).next().map(ToString::to_string).unwrap_or_default());
+        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        let also: Vec<_> = also.iter().map(|key| self.path(key)).collect();
+        self.on_pool(doing, move |shared| {
+            let mut pending = shared.durability.begin();
+            for (path, value) in paths.iter().zip(values) {
+                pending.create(path, &value)?;
+            }
+            for path in also {
+                pending.rely(&path)?;
+            }
+            pending.finish()
+        })
+        .await?;
+        keys.iter().for_each(|key| self.note(key, names::Change::Added));
+        Ok(())
+    }
+
+    async fn leave(&self, values: Vec<(Key, Bytes)>) -> Result<()> {
+        let values: Vec<_> = values.into_iter().map(|(key, value)| (self.path(&key), value)).collect();
+        self.on_pool("write", move |shared| {
+            let mut never_finished = shared.durability.begin();
+            values.iter().try_for_each(|(path, value)| never_finished.create(path, value))
+        })
+        .await
+    }
+
+    async fn stage(&self, key: Key) -> Result<Box<dyn Stage>> {
+        let stage = self.on_pool(format!("begin {key}"), |shared| FileStage::begin(&shared.root)).await?;
+        Ok(Box::new(stage.of(self.clone(), key)))
+    }
+
+    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool> {
+        let (from, to) = (self.path(from), self.path(to));
+        self.on_pool(format!("link {}", to.display()), move |shared| {
+            Ok(found(shared.durability.make(&to, || fs::hard_link(&from, &to)))?.is_some())
+        })
+        .await
+    }
+
+    async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
+        if let [only] = parts {
+            return self.duplicate(only, to).await;
+        }
+        let parts: Vec<_> = parts.iter().map(|part| self.path(part)).collect();
+        let to = self.path(to);
+        self.on_pool(format!("join {}", to.display()), move |shared| stage::join(shared, &parts, &to)).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
+        found(fs::read(self.path(key))).map(|value| value.map(Bytes::from)).map_err(|error| failed("read", key, error))
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>> {
+        let metadata = found(fs::metadata(self.path(key))).map_err(|error| failed("look for", key, error))?;
+        Ok(metadata.map(|metadata| metadata.len()))
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<Content>> {
+        let opened = found(File::open(self.path(key))).map_err(|error| failed("open", key, error))?;
+        let Some(file) = opened else { return Ok(None) };
+        let size = file.metadata().map_err(|error| failed("open", key, error))?.len();
+        Ok(Some(Content::of_file(Arc::new(file), size, self.shared.reads)))
+    }
+
+    async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
+        let failed = |error| StoreError::io(format!("list {prefix}"), error);
+        let Some(entries) = found(fs::read_dir(self.directory(prefix))).map_err(failed)? else { return Ok(Vec::new()) };
+        entries
+            .take(limit)
+            .map(|entry| entry.map(|entry| names::name_of(&entry)))
+            .collect::<io::Result<_>>()
+            .map_err(failed)
+    }
+
+    async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
+        let names = self.names(prefix);
+        let after = after.map(str::to_owned);
+        self.on_pool(format!("list {prefix}"), move |_| {
+            names.lock().unwrap_or_else(PoisonError::into_inner).page(after.as_deref(), limit)
+        })
+        .await
+    }
+
+    async fn remove(&self, keys: &[Key]) -> Result<()> {
+        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        let doing = format!("remove {}", keys.first().map(ToString::to_string).unwrap_or_default());
+        self.on_pool(doing, move |shared| {
+            let mut pending = shared.durability.begin();
+            paths.iter().try_for_each(|path| pending.remove(path))?;
+            pending.finish()?;
+            let directories: BTreeSet<_> = paths.iter().filter_map(|path| path.parent()).collect();
+            directories.into_iter().for_each(|directory| shared.durability.remove_if_empty(directory));
+            Ok(())
+        })
+        .await?;
+        // A repository stays listed in the index when a record of it goes: it may have others, and who lists looks.
+        keys.iter().filter(|key| matches!(key, Key::Tag { .. })).for_each(|tag| self.note(tag, names::Change::Removed));
+        Ok(())
+    }
+
+    async fn replace(&self, tag: &Key, value: Bytes) -> Result<()> {
+        let path = self.path(tag);
+        self.on_pool(format!("write {tag}"), move |shared| {
+            let mut pending = shared.durability.begin();
+            let staged = stage::write_whole(shared, &value)?;
+            let lock = shared.locks.shared(&path)?;
+            shared.durability.make(&path, || fs::rename(&staged, &path))?;
+            drop(lock);
+            pending.gained(&path);
+            pending.finish()
+        })
+        .await?;
+        self.note(tag, names::Change::Added);
+        Ok(())
+    }
+
+    async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
+        let (path, expected) = (self.path(tag), expected.clone());
+        let removed = self
+            .on_pool(format!("remove {tag}"), move |shared| {
+                let lock = shared.locks.exclusive(&path)?;
+                if found(fs::read(&path))?.is_none_or(|value| value != expected) {
+                    return Ok(false);
+                }
+                let mut pending = shared.durability.begin();
+                pending.remove(&path)?;
+                drop(lock);
+                pending.finish()?;
+                Ok(true)
+            })
+            .await?;
+        if removed {
+            self.note(tag, names::Change::Removed);
+        }
+        Ok(removed)
+    }
+
+    async fn walk(&self) -> Result<Vec<String>> {
+        self.on_pool("list everything", |shared| {
+            let mut names = Vec::new();
+            let mut directories = vec![shared.root.clone()];
+            while let Some(directory) = directories.pop() {
+                for entry in fs::read_dir(&directory)? {
+                    let (path, is_directory) =
+                        entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())))?;
+                    let Ok(name) = path.strip_prefix(&shared.root) else { continue };
+                    if !is_directory {
+                        names.push(name.to_string_lossy().into_owned());
+                    } else if ![stage::DIRECTORY, tag_lock::DIRECTORY].map(Path::new).contains(&name) {
+                        directories.push(path);
+                    }
+                }
+            }
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        self.on_pool("remove what was left half-written", |shared| {
+            for entry in fs::read_dir(shared.root.join(stage::DIRECTORY))? {
+                let entry = entry?;
+                let Some(metadata) = found(entry.metadata())? else { continue };
+                if SystemTime::now().duration_since(metadata.modified()?).is_ok_and(|age| age > STALE) {
+                    found(fs::remove_file(entry.path()))?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn failed(doing: &str, key: &Key, error: io::Error) -> StoreError {
+    StoreError::io(format!("{doing} {key}"), error)
+}
+
+/// Absence is not an error.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether names that differ in case are two files.
+fn tells_case(root: &Path) -> io::Result<bool> {
+    let name = Ulid::generate().to_string();
+    let (upper, lower) =
+        (root.join(stage::DIRECTORY).join(&name), root.join(stage::DIRECTORY).join(name.to_lowercase()));
+    let created = File::create_new(&upper)?.metadata()?.ino();
+    let other = found(fs::metadata(lower))?;
+    fs::remove_file(upper)?;
+    Ok(other.is_none_or(|other| other.ino() != created))
+}

@@ -1,0 +1,200 @@
+//! What has reached the disk, and how it gets there.
+//!
+//! A file is durable when its bytes are synced and so is every directory on the way that gained a name. One process
+//! remembers what it has made durable, so that relying on it again costs nothing; what another process wrote is synced by
+//! whoever relies on it. All names are made first and synced afterwards: one journal commit then serves many.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::{found, stage};
+
+#[derive(Debug)]
+pub(super) struct Durability {
+    root: PathBuf,
+    known: Mutex<Known>,
+    hasher: RandomState,
+    syncs: AtomicU64,
+}
+
+/// Hashes of paths that are durable. When one generation is full the one before it is forgotten: forgetting costs a sync
+/// that was not needed, nothing else.
+#[derive(Debug, Default)]
+struct Known {
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+    /// How often something was unlearned. Who began before it may have seen a directory that is gone by now, and must not
+    /// teach that its name is durable.
+    forgotten: u64,
+}
+
+const GENERATION: usize = 50_000;
+
+impl Durability {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), known: Mutex::default(), hasher: RandomState::new(), syncs: AtomicU64::new(0) }
+    }
+
+    pub(super) fn begin(&self) -> Pending<'_> {
+        let forgotten = self.known.lock().unwrap_or_else(PoisonError::into_inner).forgotten;
+        Pending { of: self, forgotten, files: Vec::new(), directories: BTreeSet::new(), durable: Vec::new() }
+    }
+
+    /// How often fsync(2) was called, for tests that count.
+    #[cfg(test)]
+    pub(super) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Removes a directory if nothing is in it. Whoever makes it again syncs its name again.
+    pub(super) fn remove_if_empty(&self, directory: &Path) {
+        let hash = self.hasher.hash_one(directory);
+        {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.forgotten += 1;
+            known.young.remove(&hash);
+            known.old.remove(&hash);
+        }
+        // Most are not empty, and that is no error.
+        let _ = fs::remove_dir(directory);
+    }
+
+    /// Makes a name, and the directory that it goes into where that is missing: an empty one may be removed at any moment.
+    pub(super) fn make<T>(&self, path: &Path, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut tries = 0;
+        loop {
+            match make() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 10 => tries += 1,
+                done => return done,
+            }
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        }
+    }
+
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        file.sync_all()
+    }
+
+    /// For bytes that have been synced under a name that has not.
+    pub(super) fn wrote(&self, path: &Path) {
+        let bytes = self.bytes_of(path);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).add(&[bytes]);
+    }
+
+    fn knows(&self, path: &Path) -> bool {
+        let hash = self.hasher.hash_one(path);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.young.contains(&hash) || known.old.contains(&hash)
+    }
+
+    fn knows_bytes(&self, path: &Path) -> bool {
+        let hash = self.bytes_of(path);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.young.contains(&hash) || known.old.contains(&hash)
+    }
+
+    fn bytes_of(&self, path: &Path) -> u64 {
+        self.hasher.hash_one((path, "bytes"))
+    }
+}
+
+impl Known {
+    fn add(&mut self, hashes: &[u64]) {
+        if self.young.len() + hashes.len() > GENERATION {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.extend(hashes);
+    }
+}
+
+/// Names that were made, or are relied on, and are not yet known to be durable.
+pub(super) struct Pending<'a> {
+    of: &'a Durability,
+    forgotten: u64,
+    files: Vec<File>,
+    directories: BTreeSet<PathBuf>,
+    durable: Vec<u64>,
+}
+
+impl Pending<'_> {
+    /// Writes a new file.
+    pub(super) fn create(&mut self, path: &Path, value: &[u8]) -> io::Result<()> {
+        if value.is_empty() {
+            self.of.make(path, || File::create_new(path))?;
+        } else {
+            let staged = stage::path_of(&self.of.root);
+            let mut file = File::create_new(&staged)?;
+            let written = file.write_all(value).and_then(|()| self.of.make(path, || fs::rename(&staged, path)));
+            if let Err(error) = written {
+                // Nothing half-written stays: what could not be removed now is swept later.
+                let _ = fs::remove_file(&staged);
+                return Err(error);
+            }
+            self.files.push(file);
+        }
+        self.gained(path);
+        Ok(())
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        if found(fs::remove_file(path))?.is_some() {
+            self.directories.extend(path.parent().map(Path::to_path_buf));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that what another request, or another process, wrote is durable.
+    pub(super) fn rely(&mut self, path: &Path) -> io::Result<()> {
+        if self.of.knows(path) {
+            return Ok(());
+        }
+        // A file that is gone by now is found missing by the check that follows every reliance.
+        if !self.of.knows_bytes(path)
+            && let Some(file) = found(File::open(path))?
+        {
+            self.files.push(file);
+        }
+        self.gained(path);
+        Ok(())
+    }
+
+    /// A name was made in the directory of `path`.
+    pub(super) fn gained(&mut self, path: &Path) {
+        self.durable.push(self.of.hasher.hash_one(path));
+        let Some(parent) = path.parent() else { return };
+        self.directories.insert(parent.to_path_buf());
+        // Directories on the way may be new too, or made by a request that has not synced them yet.
+        let mut directory = parent;
+        while directory != self.of.root && !self.of.knows(directory) {
+            self.durable.push(self.of.hasher.hash_one(directory));
+            let Some(above) = directory.parent() else { return };
+            self.directories.insert(above.to_path_buf());
+            directory = above;
+        }
+    }
+
+    /// Waits for the disk. An error is final: after a failed fsync nobody knows what the disk holds.
+    pub(super) fn finish(self) -> io::Result<()> {
+        for file in &self.files {
+            self.of.sync(file)?;
+        }
+        for directory in &self.directories {
+            // A directory that is gone lost its names with it.
+            if let Some(directory) = found(File::open(directory))? {
+                self.of.sync(&directory)?;
+            }
+        }
+        let mut known = self.of.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.forgotten == self.forgotten {
+            known.add(&self.durable);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong below the API.
+
+use std::fmt;
+use std::io;
+
+use super::layout::Key;
+
+/// The result of a store operation. Absence is an `Option` or a `bool`, never an error.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Storage could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {source}")]
+pub struct StoreError {
+    doing: String,
+    kind: StoreErrorKind,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a caller can do about a [`StoreError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No space or no quota is left: reads and deletions go on.
+    Full,
+    /// The storage takes no writes: reads go on.
+    ReadOnly,
+    /// Too much at once (open files, throttling): the same request may succeed later.
+    Overloaded,
+    /// What is stored is not what was written.
+    Corrupt,
+    /// Anything else.
+    Other,
+}
+
+impl StoreError {
+    /// What a caller can do about it.
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+
+    pub(crate) fn corrupt(key: &Key, what: &'static str) -> Self {
+        Self { doing: format!("read {key}"), kind: StoreErrorKind::Corrupt, source: what.into() }
+    }
+
+    pub(crate) fn other(doing: impl fmt::Display, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { doing: doing.to_string(), kind: StoreErrorKind::Other, source: source.into() }
+    }
+
+    pub(crate) fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+            io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
+            _ if too_many_open_files(&source) => StoreErrorKind::Overloaded,
+            _ => StoreErrorKind::Other,
+        };
+        Self { doing: doing.to_string(), kind, source: source.into() }
+    }
+}
+
+fn too_many_open_files(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+}
+
+/// The request's body ended before it was whole.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BodyError(pub Box<dyn std::error::Error + Send + Sync>);

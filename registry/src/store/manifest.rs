@@ -1,0 +1,344 @@
+//! Manifests: records of bytes, and the request that makes one.
+
+use std::time::{Duration, Instant};
+
+use berth_oci::{Child, Descriptor, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use ulid::Ulid;
+
+use super::Store;
+use super::blob::link_key;
+use super::dead::Dead;
+use super::error::{Result, StoreError};
+use super::layout::{BackReferenceName, Key, LinkName, Prefix, RecordName, ReferrerName};
+
+/// A manifest as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// The name of its bytes.
+    pub digest: Digest,
+    /// Its type.
+    pub kind: ManifestKind,
+    /// Its bytes, which have been checked against the digest.
+    pub bytes: Bytes,
+}
+
+/// Why a manifest is not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PutManifestError {
+    /// Something that it points at is not in the repository.
+    #[error("{0} is not in the repository")]
+    ChildUnknown(Digest),
+    /// Something that it points at has another size than it says.
+    #[error("{digest} has {stored} bytes, not {described}")]
+    ChildSize {
+        /// What is pointed at.
+        digest: Digest,
+        /// What the descriptor says, in bytes.
+        described: u64,
+        /// What is there, in bytes.
+        stored: u64,
+    },
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type PutResult<T> = std::result::Result<T, PutManifestError>;
+
+/// Records of one digest in one repository that are looked at. They are all the same.
+const MOST_RECORDS: usize = 64;
+/// A request that took longer than this could outlive the collector's grace for what it wrote first.
+const LONGEST_PUT: Duration = Duration::from_hours(1);
+
+impl Store {
+    /// The manifest that a tag or a digest names.
+    ///
+    /// # Errors
+    /// When storage fails, or when what a tag names is damaged.
+    pub async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<StoredManifest>> {
+        match reference {
+            Reference::Tag(tag) => self.tagged(repository, tag).await,
+            Reference::Digest(digest) => self.recorded(repository, digest).await,
+        }
+    }
+
+    /// Stores a manifest and points tags at it.
+    ///
+    /// # Errors
+    /// See [`PutManifestError`]. When it is refused nothing of it is visible, not even for a moment.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        manifest: &Manifest,
+        bytes: Bytes,
+        tags: &[Tag],
+    ) -> PutResult<()> {
+        let put = Put { repository, digest, manifest, bytes, begun: Instant::now() };
+        let name = self.record(&put, tags).await?;
+        for tag in tags {
+            self.point(repository, tag, digest, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a manifest with all its tags. `false`: it was not there.
+    ///
+    /// # Errors
+    /// When storage fails. Tags that are gone by then stay gone.
+    pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let names = self.driver.list(&Prefix::Records(repository.clone(), digest.clone()), usize::MAX).await?;
+        let names: Vec<RecordName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let records: Vec<_> = names.iter().map(|name| record_key(repository, digest, *name)).collect();
+        if records.is_empty() {
+            return Ok(false);
+        }
+        let back_references = self.untag_all(repository, digest, &names).await?;
+        let subject = self.subject_of(repository, digest).await?;
+        // From here on no record can be found: what is left over afterwards belongs to a record that is gone.
+        self.driver.remove(&records).await?;
+        let referrers = names.iter().zip(subject.iter().cycle()).map(|(name, subject)| Key::Referrer {
+            repository: repository.clone(),
+            subject: subject.clone(),
+            name: ReferrerName { digest: digest.clone(), record: name.record },
+        });
+        self.driver.remove(&back_references.into_iter().chain(referrers).collect::<Vec<_>>()).await?;
+        Ok(true)
+    }
+
+    /// The manifest by digest, from any of its records that is whole.
+    pub(super) async fn recorded(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<StoredManifest>> {
+        for name in self.records(repository, digest).await? {
+            match self.read_record(repository, digest, name).await {
+                Ok(Some(manifest)) => return Ok(Some(manifest)),
+                Ok(None) => {}
+                // Torn by a power cut before it was answered, or damaged: another one may be whole.
+                Err(error) => tracing::error!(%error, "a record of a manifest is damaged"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// One record, checked against its digest.
+    pub(super) async fn read_record(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        name: RecordName,
+    ) -> Result<Option<StoredManifest>> {
+        let key = record_key(repository, digest, name);
+        let Some(bytes) = self.driver.read(&key).await? else { return Ok(None) };
+        if !digest.names(&bytes) {
+            return Err(StoreError::corrupt(&key, "the bytes have another digest"));
+        }
+        Ok(Some(StoredManifest { digest: digest.clone(), kind: name.kind, bytes }))
+    }
+
+    async fn records(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<RecordName>> {
+        let names = self.driver.list(&Prefix::Records(repository.clone(), digest.clone()), MOST_RECORDS).await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    async fn subject_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
+        let stored = self.recorded(repository, digest).await?;
+        let manifest = stored.and_then(|stored| Manifest::parse(stored.kind, &stored.bytes).ok());
+        Ok(manifest.and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())))
+    }
+
+    /// Writes a record by the rely rule: an intent first, which protects what it names from the collector but is not
+    /// visible, then the dead, then whether everything is there. A record is visible, so it is only written when it can
+    /// stay: somebody else may build on it at once.
+    async fn record(&self, put: &Put<'_>, tags: &[Tag]) -> PutResult<RecordName> {
+        let name = RecordName { record: Ulid::generate(), kind: put.manifest.kind() };
+        // Once before anything is written, so that only a race with the collector is refused later.
+        self.find_children(put, &Dead::default()).await?;
+        let intent = Key::Intent { repository: put.repository.clone(), digest: put.digest.clone(), name };
+        self.driver.leave(vec![(intent.clone(), put.bytes.clone())]).await?;
+        let recorded = self.record_intended(put, name, tags).await;
+        // An intent that stays behind keeps its children alive until it is swept, and does no other harm.
+        if let Err(error) = self.driver.remove(&[intent]).await {
+            tracing::warn!(%error, "an intent was left behind");
+        }
+        recorded.map(|()| name)
+    }
+
+    async fn record_intended(&self, put: &Put<'_>, name: RecordName, tags: &[Tag]) -> PutResult<()> {
+        let relied = loop {
+            let dead = self.dead().await?;
+            let found = self.find_children(put, &dead).await?;
+            // Fresh incarnations were made after the list was read: they are relied on by a list of their own.
+            if !found.fresh {
+                break found.relied;
+            }
+        };
+        if put.begun.elapsed() > LONGEST_PUT {
+            let late = "the request took so long that what it relied on may have been collected";
+            return Err(StoreError::other(format!("record {}", put.digest), late).into());
+        }
+        let mut values = vec![(record_key(put.repository, put.digest, name), put.bytes.clone())];
+        values.extend(put.referrer(name)?);
+        values.extend(tags.iter().map(|tag| (put.back_reference(tag, name), Bytes::new())));
+        Ok(self.driver.create(values, &relied).await?)
+    }
+
+    /// Finds every child that must be there, and those that may; gives what is dead a fresh incarnation.
+    async fn find_children(&self, put: &Put<'_>, dead: &Dead) -> PutResult<Found> {
+        let mut found = Found::default();
+        for child in put.manifest.children() {
+            let descriptor = child.descriptor();
+            let there = match child {
+                Child::Blob(_) | Child::ForeignBlob(_) => self.find_blob(put, descriptor, dead, &mut found).await?,
+                Child::Entry(_) => {
+                    self.find_record(put, descriptor, dead, &mut found).await?
+                        || self.find_blob(put, descriptor, dead, &mut found).await?
+                }
+            };
+            if !there && matches!(child, Child::Blob(_)) {
+                return Err(PutManifestError::ChildUnknown(descriptor.digest.clone()));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find_blob(
+        &self,
+        put: &Put<'_>,
+        descriptor: &Descriptor,
+        dead: &Dead,
+        found: &mut Found,
+    ) -> PutResult<bool> {
+        let links = self.links(put.repository, &descriptor.digest).await?;
+        let key = |link: LinkName| link_key(put.repository, &descriptor.digest, link);
+        let is_dead = |link: &LinkName| dead.contains(&key(*link)) || dead.contains(&Key::Data(link.data));
+        let (dying, alive): (Vec<LinkName>, Vec<LinkName>) = links.into_iter().partition(is_dead);
+        for link in alive {
+            if self.leads_somewhere(link).await? {
+                descriptor.has_size(link.size)?;
+                found.relied.extend([key(link), Key::Data(link.data)]);
+                return Ok(true);
+            }
+        }
+        for link in dying {
+            descriptor.has_size(link.size)?;
+            if self.fresh_incarnation(put.repository, &descriptor.digest, link).await?.is_some() {
+                found.fresh = true;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn find_record(
+        &self,
+        put: &Put<'_>,
+        descriptor: &Descriptor,
+        dead: &Dead,
+        found: &mut Found,
+    ) -> PutResult<bool> {
+        let key = |name: RecordName| record_key(put.repository, &descriptor.digest, name);
+        let names = self.records(put.repository, &descriptor.digest).await?;
+        let (dying, alive): (Vec<RecordName>, Vec<RecordName>) =
+            names.into_iter().partition(|name| dead.contains(&key(*name)));
+        for name in alive {
+            if let Some(child) = self.read_record(put.repository, &descriptor.digest, name).await? {
+                descriptor.has_size(child.bytes.len() as u64)?;
+                found.relied.push(key(name));
+                return Ok(true);
+            }
+        }
+        for name in dying {
+            if let Some(child) = self.read_record(put.repository, &descriptor.digest, name).await?
+                && self.record_again(put, child).await?
+            {
+                found.fresh = true;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives a dead child a fresh record. Its own children may be in the same batch, so it is put like any other.
+    fn record_again<'a>(&'a self, parent: &'a Put<'_>, child: StoredManifest) -> BoxFuture<'a, PutResult<bool>> {
+        async move {
+            let Ok(manifest) = Manifest::parse(child.kind, &child.bytes) else { return Ok(false) };
+            let put = Put {
+                repository: parent.repository,
+                digest: &child.digest,
+                manifest: &manifest,
+                bytes: child.bytes,
+                begun: parent.begun,
+            };
+            self.record(&put, &[]).await.map(|_| true)
+        }
+        .boxed()
+    }
+}
+
+/// A manifest on its way in.
+struct Put<'a> {
+    repository: &'a RepositoryName,
+    digest: &'a Digest,
+    manifest: &'a Manifest,
+    bytes: Bytes,
+    begun: Instant,
+}
+
+/// What a manifest relies on.
+#[derive(Default)]
+struct Found {
+    relied: Vec<Key>,
+    /// Something was dead and has a fresh incarnation now.
+    fresh: bool,
+}
+
+impl Put<'_> {
+    fn referrer(&self, name: RecordName) -> Result<Option<(Key, Bytes)>> {
+        let Some(subject) = self.manifest.subject() else { return Ok(None) };
+        let descriptor = Descriptor {
+            media_type: self.manifest.kind().to_string(),
+            digest: self.digest.clone(),
+            size: self.bytes.len() as u64,
+            artifact_type: self.manifest.artifact_type().map(str::to_owned),
+            annotations: self.manifest.annotations().cloned(),
+        };
+        let key = Key::Referrer {
+            repository: self.repository.clone(),
+            subject: subject.digest.clone(),
+            name: ReferrerName { digest: self.digest.clone(), record: name.record },
+        };
+        let value = serde_json::to_vec(&descriptor).map_err(|error| StoreError::other(&key, error))?;
+        Ok(Some((key, value.into())))
+    }
+
+    fn back_reference(&self, tag: &Tag, name: RecordName) -> Key {
+        Key::BackReference {
+            repository: self.repository.clone(),
+            digest: self.digest.clone(),
+            name: BackReferenceName { tag: tag.clone(), record: name.record },
+        }
+    }
+}
+
+trait HasSize {
+    fn has_size(&self, stored: u64) -> PutResult<()>;
+}
+
+impl HasSize for Descriptor {
+    fn has_size(&self, stored: u64) -> PutResult<()> {
+        if self.size == stored {
+            return Ok(());
+        }
+        Err(PutManifestError::ChildSize { digest: self.digest.clone(), described: self.size, stored })
+    }
+}
+
+pub(super) fn record_key(repository: &RepositoryName, digest: &Digest, name: RecordName) -> Key {
+    Key::Record { repository: repository.clone(), digest: digest.clone(), name }
+}

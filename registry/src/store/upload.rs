@@ -1,0 +1,296 @@
+//! Uploads that any replica can go on with.
+//!
+//! An upload's state is carried by its client, in the location that each answer gives; storage holds only the segments
+//! that requests have completed, each written by one request under a name of its own that says which segment it follows.
+//! Two requests for the same offset make two branches, and whoever goes on chooses one: nothing is overwritten. Publishing
+//! joins the segments of one branch under a fresh name.
+
+use std::time::{Duration, SystemTime};
+
+use berth_oci::{Algorithm, Digest, Hasher, RepositoryName};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use ulid::Ulid;
+
+use super::Store;
+use super::body;
+use super::error::{BodyError, Result, StoreError};
+use super::layout::{Key, Prefix, SegmentName, UploadEntry};
+
+mod state;
+
+pub use state::UploadState;
+
+/// Why an upload does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// There is no such upload: it is finished, cancelled or expired.
+    #[error("no such upload")]
+    Unknown,
+    /// The bytes do not follow those that are there. This is the newest state.
+    #[error("the upload has {} bytes", .0.offset())]
+    OutOfOrder(Box<UploadState>),
+    /// The bytes are not what the digest names.
+    #[error("the bytes received have another digest")]
+    DigestMismatch,
+    /// The body broke off. What came of a chunk is kept.
+    #[error("the body broke off: {0}")]
+    Body(#[from] BodyError),
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type UploadResult<T> = std::result::Result<T, UploadError>;
+
+impl Store {
+    /// Begins an upload. Nothing is stored until bytes come.
+    pub fn start_upload(&self, repository: RepositoryName, principal: String, algorithm: Algorithm) -> UploadState {
+        UploadState::new(repository, principal, algorithm, SystemTime::now() + self.upload_age)
+    }
+
+    /// The newest durable state of an upload.
+    ///
+    /// # Errors
+    /// When there is no such upload, or storage fails.
+    pub async fn upload_status(&self, state: &UploadState) -> UploadResult<UploadState> {
+        Ok(self.progress(state).await?.newest(state))
+    }
+
+    /// Adds a chunk. `expected_start` is where the client says that it belongs.
+    ///
+    /// # Errors
+    /// See [`UploadError`]. When the body breaks off, what came before is kept, and the status tells how much.
+    pub async fn append(
+        &self,
+        state: &UploadState,
+        expected_start: Option<u64>,
+        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    ) -> UploadResult<UploadState> {
+        let progress = self.progress(state).await?;
+        progress.follows(state, expected_start)?;
+        let (state, end) = self.add_segment(&progress, state, body).await?;
+        end?;
+        Ok(state)
+    }
+
+    /// Adds a last chunk, which may be empty, and makes the whole a blob.
+    ///
+    /// # Errors
+    /// See [`UploadError`]. After a digest that does not match the upload is gone.
+    pub async fn finish_upload(
+        &self,
+        state: &UploadState,
+        expected_start: Option<u64>,
+        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+        digest: &Digest,
+    ) -> UploadResult<()> {
+        let progress = match self.progress_or_end(state).await? {
+            Ok(progress) => progress,
+            // The answer to the first try was lost. Its blob may have been deleted since, which is another matter.
+            Err(UploadEntry::Finished(finished)) if finished == *digest => return Ok(()),
+            Err(_) => return Err(UploadError::Unknown),
+        };
+        progress.follows(state, expected_start)?;
+        if digest.algorithm() != state.algorithm() {
+            return Err(UploadError::DigestMismatch);
+        }
+        if state.offset() == 0 {
+            return self.put_blob(state.repository(), digest, body).await;
+        }
+        let (last, end) = self.add_segment(&progress, state, body).await?;
+        end?;
+        let progress = self.progress(&last).await?;
+        self.publish_upload(&progress, &last, digest).await
+    }
+
+    /// Ends an upload without a blob.
+    ///
+    /// # Errors
+    /// When there is no such upload, or storage fails.
+    pub async fn cancel_upload(&self, state: &UploadState) -> UploadResult<()> {
+        let progress = self.progress(state).await?;
+        let cancelled = Key::Cancelled { upload: state.ulid() };
+        self.driver.create(vec![(cancelled, Bytes::new())], &[]).await?;
+        self.driver.remove(&progress.keys(state)).await?;
+        Ok(())
+    }
+
+    /// Removes uploads that began longer ago than uploads may take, and what staging left behind. Says how many.
+    ///
+    /// # Errors
+    /// When storage fails. What was removed before stays removed.
+    pub async fn sweep_uploads(&self, dry_run: bool) -> Result<usize> {
+        let expired = |upload: &Ulid| upload.datetime() + self.upload_age + EXPIRY_SLACK < SystemTime::now();
+        let uploads = self.driver.list(&Prefix::Uploads, usize::MAX).await?;
+        let uploads: Vec<Ulid> = uploads.iter().filter_map(|name| name.parse().ok()).filter(expired).collect();
+        if dry_run {
+            return Ok(uploads.len());
+        }
+        for upload in &uploads {
+            let entries = self.driver.list(&Prefix::Upload(*upload), usize::MAX).await?;
+            let keys: Vec<Key> = entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
+            self.driver.remove(&keys).await?;
+        }
+        self.driver.sweep().await?;
+        Ok(uploads.len())
+    }
+
+    async fn add_segment(
+        &self,
+        progress: &Progress,
+        state: &UploadState,
+        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+    ) -> UploadResult<(UploadState, std::result::Result<(), BodyError>)> {
+        let hasher = self.hasher(progress, state).await?;
+        let name = SegmentName { start: state.offset(), attempt: Ulid::generate(), before: state.head() };
+        let key = Key::Segment { upload: state.ulid(), name };
+        let mut stage = self.driver.stage(key.clone()).await?;
+        let received = body::receive(stage.as_mut(), hasher, body).await?;
+        if received.written == 0 {
+            return Ok((state.clone(), received.end));
+        }
+        stage.publish().await?;
+        self.driver.create(Vec::new(), &[key]).await?;
+        Ok((state.after(name.attempt, received.written, &received.hasher), received.end))
+    }
+
+    async fn publish_upload(&self, progress: &Progress, state: &UploadState, digest: &Digest) -> UploadResult<()> {
+        let segments = progress.branch(state).ok_or(UploadError::Unknown)?;
+        let keys: Vec<Key> = segments.iter().map(|segment| segment.key(state)).collect();
+        if self.hasher(progress, state).await?.finish() != *digest {
+            self.cancel_upload(state).await?;
+            return Err(UploadError::DigestMismatch);
+        }
+        if !self.adopt(state.repository(), digest, state.offset()).await? {
+            let data = Ulid::generate();
+            if !self.driver.join(&keys, &Key::Data(data)).await? {
+                return Err(UploadError::Unknown);
+            }
+            self.link_to_own(state.repository(), digest, data, state.offset()).await?;
+        }
+        // What follows only tidies up: the blob is there, and what is left here expires.
+        let finished = Key::Finished { upload: state.ulid(), digest: digest.clone() };
+        self.driver.leave(vec![(finished, Bytes::new())]).await?;
+        self.driver.remove(&progress.keys(state)).await?;
+        Ok(())
+    }
+
+    /// The hasher at the state's offset: from the state itself, or, when a client comes back with an old location, from
+    /// the bytes that were stored since.
+    async fn hasher(&self, progress: &Progress, state: &UploadState) -> UploadResult<Hasher> {
+        let mut hasher = state.hasher().ok_or(UploadError::Unknown)?;
+        if state.hashed() == state.offset() {
+            return Ok(hasher);
+        }
+        let segments = progress.branch(state).ok_or(UploadError::Unknown)?;
+        for segment in segments.iter().filter(|segment| segment.name.start >= state.hashed()) {
+            let content = self.driver.open(&segment.key(state)).await?.ok_or(UploadError::Unknown)?;
+            let mut stream = content.stream(0..segment.size);
+            while let Some(piece) = stream.next().await {
+                let piece = piece.map_err(|error| StoreError::io("read a segment", error))?;
+                hasher = tokio::task::spawn_blocking(move || {
+                    hasher.update(&piece);
+                    hasher
+                })
+                .await
+                .map_err(|stopped| StoreError::other("hash a segment", stopped))?;
+            }
+        }
+        Ok(hasher)
+    }
+
+    async fn progress(&self, state: &UploadState) -> UploadResult<Progress> {
+        self.progress_or_end(state).await?.map_err(|_| UploadError::Unknown)
+    }
+
+    /// What storage holds of an upload, or how it ended.
+    async fn progress_or_end(&self, state: &UploadState) -> UploadResult<std::result::Result<Progress, UploadEntry>> {
+        if state.expires() < SystemTime::now() {
+            return Err(UploadError::Unknown);
+        }
+        let names = self.driver.list(&Prefix::Upload(state.ulid()), usize::MAX).await?;
+        let mut segments = Vec::new();
+        for entry in names.iter().filter_map(|name| name.parse().ok()) {
+            let UploadEntry::Segment(name) = entry else { return Ok(Err(entry)) };
+            let key = Key::Segment { upload: state.ulid(), name };
+            // One that is gone by now was removed because the upload has just ended.
+            let size = self.driver.size(&key).await?.ok_or(UploadError::Unknown)?;
+            segments.push(Segment { name, size });
+        }
+        let progress = Progress { segments };
+        // What the client has been told is stored must be: else storage was lost, or the upload is swept.
+        progress.branch(state).ok_or(UploadError::Unknown)?;
+        Ok(Ok(progress))
+    }
+}
+
+/// A location is refused when it expires; its segments are removed a little later.
+const EXPIRY_SLACK: Duration = Duration::from_hours(1);
+
+/// The segments of one upload, of all branches.
+struct Progress {
+    segments: Vec<Segment>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    name: SegmentName,
+    size: u64,
+}
+
+impl Segment {
+    const fn key(&self, state: &UploadState) -> Key {
+        Key::Segment { upload: state.ulid(), name: self.name }
+    }
+
+    const fn end(&self) -> u64 {
+        self.name.start + self.size
+    }
+}
+
+impl Progress {
+    /// The segments that lead to a state, the first first. `None`: one is missing or has not the size that was answered.
+    fn branch(&self, state: &UploadState) -> Option<Vec<Segment>> {
+        let mut branch = Vec::new();
+        let (mut attempt, mut end) = (state.head(), state.offset());
+        while !attempt.is_nil() {
+            let segment = *self.segments.iter().find(|segment| segment.name.attempt == attempt)?;
+            if segment.end() != end || segment.size == 0 {
+                return None;
+            }
+            (attempt, end) = (segment.name.before, segment.name.start);
+            branch.push(segment);
+        }
+        branch.reverse();
+        (end == 0).then_some(branch)
+    }
+
+    /// The state after all that was stored on top of `state`; of two branches, the one whose next segment is longer.
+    fn newest(&self, state: &UploadState) -> UploadState {
+        let mut newest = state.clone();
+        let next = |of: &UploadState| {
+            let follows = |segment: &&Segment| {
+                segment.name.before == of.head() && segment.name.start == of.offset() && segment.size > 0
+            };
+            self.segments.iter().filter(follows).max_by_key(|segment| (segment.size, segment.name.attempt)).copied()
+        };
+        while let Some(segment) = next(&newest) {
+            newest = newest.after_unhashed(segment.name.attempt, segment.size);
+        }
+        newest
+    }
+
+    /// Whether bytes that the client puts at `expected_start` follow what is there.
+    fn follows(&self, state: &UploadState, expected_start: Option<u64>) -> UploadResult<()> {
+        let newest = self.newest(state);
+        if newest.offset() != state.offset() || expected_start.is_some_and(|start| start != state.offset()) {
+            return Err(UploadError::OutOfOrder(Box::new(newest)));
+        }
+        Ok(())
+    }
+
+    fn keys(&self, state: &UploadState) -> Vec<Key> {
+        self.segments.iter().map(|segment| segment.key(state)).collect()
+    }
+}
