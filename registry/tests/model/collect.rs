@@ -1,0 +1,341 @@
+//! The collector: mark, batch, mark again, delete, retire.
+
+use crate::key::{Digest, Key, Repo, Ulid};
+use crate::protocol::{Actor, Next, Protocol, State, Turn};
+use crate::store::{OLD, Store, Target};
+
+/// What a collector remembers. It forgets everything between runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Collector {
+    step: Step,
+    batch: u8,
+    /// What may still be deleted: first what the batch names, then what the second mark did not spare.
+    kill: Vec<Key>,
+    /// Of these, what has a keeper: a duplicate.
+    redundant: Vec<Key>,
+    runs: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Idle,
+    WriteBatch,
+    /// The second mark, list by list.
+    Keepers,
+    Intents(Repo),
+    Records(Repo),
+    Tags(Repo),
+    Links(Repo),
+    Delete,
+    Retire,
+}
+
+impl Collector {
+    pub(crate) fn new(runs: u8) -> Self {
+        Self { step: Step::Idle, batch: 0, kill: Vec::new(), redundant: Vec::new(), runs }
+    }
+
+    pub(crate) fn steps(self, turn: &mut Turn<'_>) {
+        match self.step {
+            Step::Idle => self.idle(turn),
+            Step::WriteBatch => self.write_batch(turn),
+            Step::Keepers => self.list_keepers(turn),
+            Step::Intents(repo) => self.mark_again(turn, "collect: mark 2, list intents", repo),
+            Step::Records(repo) => self.mark_again(turn, "collect: mark 2, list records", repo),
+            Step::Tags(repo) => self.mark_again(turn, "collect: mark 2, list tags", repo),
+            Step::Links(repo) => self.mark_again(turn, "collect: mark 2, list links", repo),
+            Step::Delete => self.delete(turn),
+            Step::Retire => self.retire(turn),
+        }
+    }
+
+    fn idle(self, turn: &mut Turn<'_>) {
+        if self.runs == 0 {
+            return;
+        }
+        let own = u8::try_from(turn.who).unwrap_or(u8::MAX) * 4 + self.runs;
+        let begun = Self { runs: self.runs - 1, ..self.clone() };
+        for (run, names) in turn.store().batches() {
+            let taken =
+                Self { step: begun.first_of_second_mark(turn), batch: *run, kill: names.clone(), ..begun.clone() };
+            turn.step("collect: takes over a batch", None, |next| taken.stay(next));
+        }
+        for (what, kill) in
+            [("collect: mark 1", garbage(turn.protocol, turn.store(), Ages::Old)), ("collect: torn mark 1", wild(turn))]
+        {
+            if !kill.is_empty() {
+                let run = Self { step: Step::WriteBatch, batch: own, kill, ..begun.clone() };
+                turn.step(what, None, |next| run.stay(next));
+            }
+        }
+        for entry in entries_of_gone_records(turn.store()) {
+            turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry));
+        }
+        let dangling: Vec<_> =
+            turn.store().tags().filter(|(repo, _, target)| !is_whole(turn.store(), *repo, *target)).collect();
+        for (repo, tag, target) in dangling {
+            let on = Key::Record(repo, target.digest, target.record);
+            turn.step("collect: a tag if it still names the gone", Some(on), |next| next.delete_tag(repo, tag));
+        }
+    }
+
+    fn write_batch(mut self, turn: &mut Turn<'_>) {
+        self.step = self.first_of_second_mark(turn);
+        turn.step("collect: write the dead batch", None, |next| {
+            next.state.store.put_batch(self.batch, self.kill.clone());
+            self.stay(next);
+        });
+    }
+
+    fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
+        if turn.protocol.rules.second_mark { Step::Keepers } else { Step::Delete }
+    }
+
+    /// A duplicate may go if something that no batch names stands for it. This list of the batches comes after the own batch.
+    fn list_keepers(mut self, turn: &mut Turn<'_>) {
+        let keeps = |key: Key| has_keeper(turn.store(), key, turn.protocol.rules.keeper_is_not_dead);
+        self.redundant = self.kill.iter().copied().filter(|key| keeps(*key)).collect();
+        self.step = Step::first_list(turn, 0);
+        turn.step("collect: mark 2, list dead and keepers", None, |next| self.stay(next));
+    }
+
+    fn mark_again(mut self, turn: &mut Turn<'_>, what: &'static str, repo: Repo) {
+        let store = turn.store();
+        let spared: Vec<_> =
+            self.kill.iter().copied().filter(|key| self.spares(turn.protocol, store, repo, *key)).collect();
+        self.kill.retain(|key| !spared.contains(key));
+        self.step = self.step.after(turn, repo);
+        if self.step == Step::Delete {
+            self.redundant.clear();
+        }
+        turn.step(what, spared.first().copied(), |next| self.stay(next));
+    }
+
+    /// Whether the list that is being read keeps this key.
+    fn spares(&self, protocol: &Protocol, store: &Store, repo: Repo, key: Key) -> bool {
+        let only_duplicates = !protocol.scenario.untagged_go;
+        match (self.step, key) {
+            (Step::Intents(_), Key::Link(r, digest, ..) | Key::Record(r, digest, _)) if r == repo => {
+                !self.redundant.contains(&key) && names_child(protocol, store, Kind::Intent, repo, digest)
+            }
+            (Step::Records(_), Key::Link(r, digest, ..)) if r == repo => {
+                !self.redundant.contains(&key) && names_child(protocol, store, Kind::Record, repo, digest)
+            }
+            (Step::Records(_), Key::Record(r, digest, _)) if r == repo => {
+                let subject = protocol.scenario.subject(digest);
+                let subject_lives = subject.is_some_and(|subject| store.records(repo, subject).next().is_some());
+                let named = names_child(protocol, store, Kind::Record, repo, digest) || subject_lives;
+                !self.redundant.contains(&key) && (only_duplicates || named)
+            }
+            (Step::Tags(_), Key::Record(r, digest, record)) if r == repo => {
+                let by_name = protocol.rules.tag_names_record;
+                store
+                    .tags()
+                    .any(|(r, _, target)| r == repo && target.digest == digest && (!by_name || target.record == record))
+            }
+            (Step::Links(_), Key::Data(data)) => store.list().any(|(link, age)| match link {
+                Key::Link(r, digest, _, to) if r == repo && to == data && !self.kill.contains(&link) => {
+                    let lives = age < OLD || names_child(protocol, store, Kind::Record, repo, digest);
+                    protocol.rules.any_link_spares || lives
+                }
+                _ => false,
+            }),
+            _ => false,
+        }
+    }
+
+    fn delete(mut self, turn: &mut Turn<'_>) {
+        let mut left: Vec<_> = self.kill.iter().copied().filter(|key| turn.store().exists(*key)).collect();
+        left.sort_unstable();
+        if !turn.protocol.rules.links_before_data {
+            left.reverse();
+        }
+        let Some(key) = left.first().copied() else {
+            self.kill.clear();
+            self.step = Step::Retire;
+            return self.retire(turn);
+        };
+        left.remove(0);
+        left.sort_unstable();
+        self.kill = left;
+        turn.step("collect: delete", Some(key), |next| {
+            self.stay(next);
+            next.delete(key);
+        });
+    }
+
+    fn retire(self, turn: &mut Turn<'_>) {
+        let batch = self.batch;
+        let names = turn.store().batches().iter().find(|(run, _)| *run == batch).map(|(_, names)| names.clone());
+        let all_gone = names.is_some_and(|names| !names.iter().any(|key| turn.store().exists(*key)));
+        let retires = all_gone || !turn.protocol.rules.dead_is_final;
+        let what = if retires { "collect: retire the batch" } else { "collect: what was spared stays dead" };
+        turn.step(what, None, |next| {
+            if retires {
+                next.state.store.retire_batch(batch);
+            }
+            Self::new(self.runs).stay(next);
+        });
+    }
+
+    fn stay(self, next: &mut Next<'_>) {
+        next.become_actor(Actor::Collector(self));
+    }
+}
+
+impl Step {
+    fn first_list(turn: &Turn<'_>, repo: Repo) -> Self {
+        if turn.protocol.rules.intents_first { Self::Intents(repo) } else { Self::Records(repo) }
+    }
+
+    fn after(self, turn: &Turn<'_>, repo: Repo) -> Self {
+        let intents_first = turn.protocol.rules.intents_first;
+        match self {
+            Self::Intents(_) if intents_first => Self::Records(repo),
+            Self::Records(_) if !intents_first => Self::Intents(repo),
+            Self::Intents(_) | Self::Records(_) => Self::Tags(repo),
+            Self::Tags(_) if turn.protocol.scenario.uses(repo + 1) => Self::first_list(turn, repo + 1),
+            Self::Tags(_) => Self::Links(0),
+            Self::Links(_) if turn.protocol.scenario.uses(repo + 1) => Self::Links(repo + 1),
+            _ => Self::Delete,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Intent,
+    Record,
+}
+
+/// Whether an intent or a record of this repository names this digest as a child.
+fn names_child(protocol: &Protocol, store: &Store, kind: Kind, repo: Repo, child: Digest) -> bool {
+    store.list().any(|(key, _)| match key {
+        Key::Intent(r, digest, _) => {
+            kind == Kind::Intent && r == repo && protocol.scenario.children(digest).contains(&child)
+        }
+        Key::Record(r, digest, _) => {
+            kind == Kind::Record && r == repo && protocol.scenario.children(digest).contains(&child)
+        }
+        _ => false,
+    })
+}
+
+/// Whether something else, whole and (as the rule says) named by no batch, stands for this link or record.
+fn has_keeper(store: &Store, key: Key, keeper_is_not_dead: bool) -> bool {
+    let lives = |key: Key| !keeper_is_not_dead || !store.names_dead(key);
+    match key {
+        Key::Record(repo, digest, _) => store.records(repo, digest).any(|other| other != key && lives(other)),
+        Key::Link(repo, digest, ..) => store.links(repo, digest).any(|(other, data, _)| {
+            other != key && lives(other) && lives(Key::Data(data)) && store.exists(Key::Data(data))
+        }),
+        _ => false,
+    }
+}
+
+fn is_whole(store: &Store, repo: Repo, target: Target) -> bool {
+    store.exists(Key::Record(repo, target.digest, target.record))
+}
+
+/// Referrer entries and back-references are written after the record whose ULID they carry. A record that is gone never
+/// comes back, so they are garbage for ever and need no batch.
+fn entries_of_gone_records(store: &Store) -> Vec<Key> {
+    let gone = |repo: Repo, digest: Digest, record: Ulid| !store.exists(Key::Record(repo, digest, record));
+    let entries = store.list().map(|(key, _)| key).filter(|key| match *key {
+        Key::Referrer(repo, _, digest, record) | Key::BackReference(repo, digest, _, record) => {
+            gone(repo, digest, record)
+        }
+        _ => false,
+    });
+    entries.collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ages {
+    Old,
+    Any,
+}
+
+/// What the first mark finds.
+fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
+    let old = |age: u8| age >= OLD || ages == Ages::Any || !protocol.rules.grace;
+    let mut found: Vec<Key> = Vec::new();
+    for (key, _) in store.list().filter(|(key, age)| old(*age) && !store.names_dead(*key)) {
+        let is_garbage = match key {
+            Key::Intent(..) => true,
+            Key::Record(repo, digest, _) => {
+                let tagged = store
+                    .tags()
+                    .any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, key));
+                let subject = protocol.scenario.subject(digest);
+                let held = names_child(protocol, store, Kind::Record, repo, digest)
+                    || names_child(protocol, store, Kind::Intent, repo, digest)
+                    || subject.is_some_and(|subject| store.records(repo, subject).next().is_some());
+                !tagged && (protocol.scenario.untagged_go && !held || is_spare(protocol, store, key))
+            }
+            Key::Link(repo, digest, _, data) => {
+                let named = names_child(protocol, store, Kind::Record, repo, digest)
+                    || names_child(protocol, store, Kind::Intent, repo, digest);
+                !named || !store.exists(Key::Data(data)) || is_spare(protocol, store, key)
+            }
+            Key::Data(data) => !store
+                .list()
+                .any(|(link, _)| matches!(link, Key::Link(_, _, _, to) if to == data) && !found.contains(&link)),
+            Key::Referrer(..) | Key::BackReference(..) => false,
+        };
+        if is_garbage {
+            found.push(key);
+        }
+    }
+    found
+}
+
+fn is_named(protocol: &Protocol, target: Target, key: Key) -> bool {
+    !protocol.rules.tag_names_record || matches!(key, Key::Record(_, _, record) if record == target.record)
+}
+
+/// A duplicate that is not the one to keep: of those that no batch names the tagged ones are kept, else the newest.
+fn is_spare(protocol: &Protocol, store: &Store, key: Key) -> bool {
+    let tagged = |other: Key| match other {
+        Key::Record(repo, digest, _) => {
+            store.tags().any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, other))
+        }
+        _ => false,
+    };
+    let lives = |other: Key| match other {
+        Key::Link(_, _, _, data) => {
+            !store.names_dead(other) && !store.names_dead(Key::Data(data)) && store.exists(Key::Data(data))
+        }
+        _ => !store.names_dead(other),
+    };
+    let rank = |other: Key| (lives(other), tagged(other), other);
+    let same: Vec<Key> = match key {
+        Key::Record(repo, digest, _) => store.records(repo, digest).collect(),
+        Key::Link(repo, digest, ..) => store.links(repo, digest).map(|(link, ..)| link).collect(),
+        _ => return false,
+    };
+    same.iter().any(|other| lives(*other) && rank(*other) > rank(key))
+}
+
+/// The worst first mark: everything that is old.
+fn wild(turn: &Turn<'_>) -> Vec<Key> {
+    if !turn.protocol.scenario.wild {
+        return Vec::new();
+    }
+    let store = turn.store();
+    let collectable = |key: Key| !matches!(key, Key::Referrer(..) | Key::BackReference(..)) && !store.names_dead(key);
+    store.list().filter(|(key, age)| *age >= OLD && collectable(*key)).map(|(key, _)| key).collect()
+}
+
+/// Nobody is at work, nothing is dead, and a mark that ignores the grace finds nothing.
+pub(crate) fn everything_is_reclaimed(protocol: &Protocol, state: &State) -> bool {
+    let at_rest = |actor: &Actor| !actor.is_in_flight() && !matches!(actor, Actor::Waiting | Actor::Put(_));
+    state
+        .actors
+        .iter()
+        .all(|actor| at_rest(actor) && !matches!(actor, Actor::Collector(collector) if collector.step != Step::Idle))
+        && state.store.batches().is_empty()
+        && garbage(protocol, &state.store, Ages::Any).is_empty()
+        && entries_of_gone_records(&state.store).is_empty()
+        && state.store.tags().all(|(repo, _, target)| is_whole(&state.store, repo, target))
+}

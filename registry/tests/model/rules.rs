@@ -1,0 +1,165 @@
+//! What is searched: the contents, who asks for what, and the rules. A rule that is switched off is a seeded bug.
+
+use crate::key::{Digest, Key, Repo, Tag};
+use crate::store::Target;
+
+/// What a digest stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content {
+    /// Bytes that refer to nothing.
+    Blob,
+    /// A manifest or an index: its children by digest, and its subject.
+    Manifest { children: &'static [Digest], subject: Option<Digest> },
+}
+
+/// One client request, or a collector. Each runs once; each may stall for ever at every step, which is a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// `PUT /v2/<repo>/manifests/<digest>`, with tags.
+    Put { repo: Repo, digest: Digest, tags: &'static [Tag] },
+    /// `POST /v2/<to>/blobs/uploads/?mount=<digest>&from=<from>`.
+    Mount { from: Repo, to: Repo, digest: Digest },
+    /// The end of an upload: all bytes are received and verified.
+    Finish { repo: Repo, digest: Digest },
+    /// `DELETE /v2/<repo>/manifests/<digest>`.
+    DeleteManifest { repo: Repo, digest: Digest },
+    /// `DELETE /v2/<repo>/manifests/<tag>`.
+    DeleteTag { repo: Repo, tag: Tag },
+    /// `DELETE /v2/<repo>/blobs/<digest>`.
+    DeleteBlob { repo: Repo, digest: Digest },
+    /// Collects, that many runs.
+    Collect { runs: u8 },
+}
+
+/// The phases of PUT manifest after its validation, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Intent,
+    ListDead,
+    Check,
+    Record,
+    Referrer,
+    BackReferences,
+    Tags,
+}
+
+/// The order that the protocol prescribes.
+pub(crate) const PUT: &[Phase] = {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    &[Intent, ListDead, Check, Record, Referrer, BackReferences, Tags]
+};
+
+/// The rules of the protocol. [`Rules::default`] is the protocol; every other value must be found out.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one rule that a test switches off")]
+pub(crate) struct Rules {
+    /// PUT manifest's phases.
+    pub(crate) put: &'static [Phase],
+    /// A fresh incarnation is listed and checked like anything else.
+    pub(crate) fresh_is_checked: bool,
+    /// A child record that is named dead is put again with its own children relied on, not only copied.
+    pub(crate) child_is_put: bool,
+    /// A mount leaves its own link where it is while the data exists.
+    pub(crate) mount_keeps_link: bool,
+    /// Mount and finish check that the data exists.
+    pub(crate) blob_is_checked: bool,
+    /// A tag names the record, not only the digest.
+    pub(crate) tag_names_record: bool,
+    /// DELETE by digest deletes a tag only if it still names the digest.
+    pub(crate) untag_compares: bool,
+    /// DELETE by digest deletes the tags before the records.
+    pub(crate) tags_before_records: bool,
+    /// A request that took longer than half of the grace is not answered 2xx.
+    pub(crate) deadline: bool,
+    /// It also writes nothing more, except what was already on its way to the store.
+    pub(crate) gives_up: bool,
+    /// What is younger than the grace is no candidate.
+    pub(crate) grace: bool,
+    /// A batch stays until all that it names is gone.
+    pub(crate) dead_is_final: bool,
+    /// There is a second mark.
+    pub(crate) second_mark: bool,
+    /// The second mark lists intents before records.
+    pub(crate) intents_first: bool,
+    /// The second mark spares data that any other link names.
+    pub(crate) any_link_spares: bool,
+    /// Links are deleted before data.
+    pub(crate) links_before_data: bool,
+    /// Duplicates are collected only beside a keeper that no batch names.
+    pub(crate) keeper_is_not_dead: bool,
+    /// Finish may answer for a link that another request wrote, if it is younger than half of the grace.
+    pub(crate) reuse_young_link: bool,
+    /// ... or of any age: not the protocol.
+    pub(crate) reuse_any_link: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            put: PUT,
+            fresh_is_checked: true,
+            child_is_put: true,
+            mount_keeps_link: true,
+            blob_is_checked: true,
+            tag_names_record: true,
+            untag_compares: true,
+            tags_before_records: true,
+            deadline: true,
+            gives_up: true,
+            grace: true,
+            dead_is_final: true,
+            second_mark: true,
+            intents_first: true,
+            any_link_spares: true,
+            links_before_data: true,
+            keeper_is_not_dead: true,
+            reuse_young_link: false,
+            reuse_any_link: false,
+        }
+    }
+}
+
+/// One configuration: small enough to be searched to the end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) contents: &'static [Content],
+    /// What is there at the start, older than the grace.
+    pub(crate) keys: Vec<Key>,
+    pub(crate) tags: Vec<(Repo, Tag, Target)>,
+    /// Manifests of repository A that were answered 201 before the start.
+    pub(crate) answered: &'static [Digest],
+    pub(crate) requests: Vec<Request>,
+    /// Untagged manifests are collected. Otherwise only duplicates of records are.
+    pub(crate) untagged_go: bool,
+    /// How often half of the grace may pass.
+    pub(crate) jumps: u8,
+    /// The first mark also names everything that is old, garbage or not: a mark torn in the worst way.
+    pub(crate) wild: bool,
+}
+
+impl Scenario {
+    pub(crate) fn children(&self, digest: Digest) -> &'static [Digest] {
+        match self.contents[usize::from(digest)] {
+            Content::Blob => &[],
+            Content::Manifest { children, .. } => children,
+        }
+    }
+
+    pub(crate) fn subject(&self, digest: Digest) -> Option<Digest> {
+        match self.contents[usize::from(digest)] {
+            Content::Blob => None,
+            Content::Manifest { subject, .. } => subject,
+        }
+    }
+
+    pub(crate) fn is_blob(&self, digest: Digest) -> bool {
+        matches!(self.contents[usize::from(digest)], Content::Blob)
+    }
+
+    /// Whether there is such a repository.
+    pub(crate) fn uses(&self, repo: Repo) -> bool {
+        let mounts = self.requests.iter().any(|request| matches!(request, Request::Mount { .. }));
+        repo == 0 || repo == 1 && mounts
+    }
+}

@@ -1,0 +1,266 @@
+//! The configurations. Each asks one question and is small enough to be searched to the end.
+
+use crate::key::{Digest, Key, Repo, Tag};
+use crate::rules::{Content, Request, Scenario};
+use crate::store::Target;
+
+const A: Repo = 0;
+const B: Repo = 1;
+const T: Tag = 0;
+
+const X: Digest = 0;
+const Y: Digest = 1;
+/// A manifest with the blob X.
+const M: Digest = 2;
+/// An index with the child M.
+const I: Digest = 3;
+/// Manifests without children; S has the subject E.
+const E: Digest = 4;
+const F: Digest = 5;
+const S: Digest = 6;
+/// A manifest with the blobs X and Y.
+const N: Digest = 7;
+
+const CONTENTS: &[Content] = &[
+    Content::Blob,
+    Content::Blob,
+    Content::Manifest { children: &[X], subject: None },
+    Content::Manifest { children: &[M], subject: None },
+    Content::Manifest { children: &[], subject: None },
+    Content::Manifest { children: &[], subject: None },
+    Content::Manifest { children: &[], subject: Some(E) },
+    Content::Manifest { children: &[X, Y], subject: None },
+];
+
+const COLLECT: Request = Request::Collect { runs: 1 };
+
+fn scenario(name: &'static str, keys: &[Key], requests: &[Request]) -> Scenario {
+    Scenario { name, contents: CONTENTS, keys: keys.to_vec(), requests: requests.to_vec(), ..Scenario::default() }
+}
+
+/// X is in A, and nothing uses it.
+fn old_blob() -> Vec<Key> {
+    vec![Key::Link(A, X, 1, 1), Key::Data(1)]
+}
+
+/// M is in A with X.
+fn old_manifest() -> Vec<Key> {
+    [old_blob(), vec![Key::Record(A, M, 1)]].concat()
+}
+
+fn tagged(mut scenario: Scenario, digest: Digest) -> Scenario {
+    scenario.keys.extend([Key::Record(A, digest, 1), Key::BackReference(A, digest, T, 1)]);
+    scenario.tags.push((A, T, Target { digest, record: 1 }));
+    scenario
+}
+
+/// A manifest is put over an old blob while two collectors work.
+pub(crate) fn put_and_two_collectors() -> Scenario {
+    scenario("put, two collectors", &old_blob(), &[Request::Put { repo: A, digest: M, tags: &[] }, COLLECT, COLLECT])
+}
+
+/// Two manifests over two old blobs.
+pub(crate) fn two_puts() -> Scenario {
+    let keys = [old_blob(), vec![Key::Link(A, Y, 2, 2), Key::Data(2)]].concat();
+    let puts =
+        [Request::Put { repo: A, digest: N, tags: &[T] }, Request::Put { repo: A, digest: M, tags: &[T] }, COLLECT];
+    scenario("two puts of one tag, collector", &keys, &puts)
+}
+
+/// The first mark names everything old, even what is tagged.
+pub(crate) fn torn_first_mark() -> Scenario {
+    let scenario =
+        scenario("torn first mark", &old_blob(), &[Request::Put { repo: A, digest: M, tags: &[] }, COLLECT, COLLECT]);
+    Scenario { wild: true, answered: &[M], ..tagged(scenario, M) }
+}
+
+/// A blob is mounted and then named by a manifest in the target.
+pub(crate) fn mount_then_put() -> Scenario {
+    let requests = [
+        Request::Mount { from: A, to: B, digest: X },
+        Request::Put { repo: B, digest: M, tags: &[] },
+        COLLECT,
+        COLLECT,
+    ];
+    scenario("mount, put in the target, two collectors", &old_blob(), &requests)
+}
+
+/// The same, with a put in the source.
+pub(crate) fn mount_and_put_in_both() -> Scenario {
+    let requests = [
+        Request::Put { repo: A, digest: M, tags: &[] },
+        Request::Mount { from: A, to: B, digest: X },
+        Request::Put { repo: B, digest: M, tags: &[] },
+        COLLECT,
+    ];
+    scenario("put in the source, mount, put in the target, collector", &old_blob(), &requests)
+}
+
+/// An upload ends and may adopt an old incarnation.
+pub(crate) fn finish_then_put() -> Scenario {
+    let requests = [Request::Finish { repo: A, digest: X }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
+    scenario("finish with dedupe, put, collector", &old_blob(), &requests)
+}
+
+/// A client deletes the blob at the same time.
+pub(crate) fn delete_blob() -> Scenario {
+    let requests = [
+        Request::DeleteBlob { repo: A, digest: X },
+        Request::Finish { repo: A, digest: X },
+        Request::Put { repo: A, digest: M, tags: &[] },
+        COLLECT,
+    ];
+    scenario("delete blob, finish, put, collector", &old_blob(), &requests)
+}
+
+/// An index is put over a manifest that nobody tagged, and untagged manifests go.
+pub(crate) fn index_over_untagged() -> Scenario {
+    let requests = [Request::Put { repo: A, digest: I, tags: &[T] }, COLLECT, COLLECT];
+    Scenario {
+        untagged_go: true,
+        ..scenario("index over an untagged child, two collectors", &old_manifest(), &requests)
+    }
+}
+
+/// The same, and the child is put again.
+pub(crate) fn index_and_child() -> Scenario {
+    let requests =
+        [Request::Put { repo: A, digest: I, tags: &[] }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
+    Scenario {
+        untagged_go: true,
+        ..scenario("index over an untagged child that is put again, collector", &old_manifest(), &requests)
+    }
+}
+
+/// An index is put while its child is being put, and the child's put may be refused.
+pub(crate) fn index_over_a_put() -> Scenario {
+    let requests = [
+        Request::Put { repo: A, digest: M, tags: &[] },
+        Request::Put { repo: A, digest: I, tags: &[] },
+        Request::DeleteBlob { repo: A, digest: X },
+        COLLECT,
+    ];
+    scenario("child and index are put at once, delete blob, collector", &old_blob(), &requests)
+}
+
+/// Clients delete the child or the index while an index is put.
+pub(crate) fn index_and_delete_child() -> Scenario {
+    let requests =
+        [Request::Put { repo: A, digest: I, tags: &[] }, Request::DeleteManifest { repo: A, digest: M }, COLLECT];
+    Scenario {
+        untagged_go: true,
+        answered: &[M],
+        ..scenario("index is put, its child deleted, collector", &old_manifest(), &requests)
+    }
+}
+
+/// A tag moves from E to F while E is deleted by digest, the tag is deleted, and E is put again without a tag.
+pub(crate) fn tag_moves() -> Scenario {
+    let requests = [
+        Request::Put { repo: A, digest: F, tags: &[T] },
+        Request::DeleteManifest { repo: A, digest: E },
+        Request::DeleteTag { repo: A, tag: T },
+        Request::Put { repo: A, digest: E, tags: &[] },
+    ];
+    Scenario {
+        answered: &[E],
+        ..tagged(scenario("tag moves, delete by digest, delete tag, put again", &[], &requests), E)
+    }
+}
+
+/// A manifest is deleted while it is put again with its tag, and once more without.
+pub(crate) fn put_again_during_delete() -> Scenario {
+    let requests = [
+        Request::DeleteManifest { repo: A, digest: E },
+        Request::Put { repo: A, digest: E, tags: &[T] },
+        Request::Put { repo: A, digest: E, tags: &[] },
+        COLLECT,
+    ];
+    Scenario {
+        untagged_go: true,
+        answered: &[E],
+        ..tagged(scenario("put again with and without tag during delete, collector", &[], &requests), E)
+    }
+}
+
+/// A manifest with a blob is deleted, put again and collected.
+pub(crate) fn delete_then_collect() -> Scenario {
+    let requests = [
+        Request::DeleteManifest { repo: A, digest: M },
+        Request::Put { repo: A, digest: M, tags: &[T] },
+        Request::Collect { runs: 2 },
+    ];
+    Scenario { answered: &[M], ..tagged(scenario("delete, put again, collector twice", &old_blob(), &requests), M) }
+}
+
+/// A referrer is put while its subject is deleted and put again.
+pub(crate) fn referrer() -> Scenario {
+    let requests = [
+        Request::Put { repo: A, digest: S, tags: &[] },
+        Request::DeleteManifest { repo: A, digest: E },
+        Request::Put { repo: A, digest: E, tags: &[T] },
+        COLLECT,
+    ];
+    Scenario {
+        untagged_go: true,
+        answered: &[E],
+        ..tagged(scenario("referrer, subject deleted and put again, collector", &[], &requests), E)
+    }
+}
+
+/// A referrer is deleted while it is put again.
+pub(crate) fn delete_referrer() -> Scenario {
+    let keys = [Key::Record(A, S, 2), Key::Referrer(A, E, S, 2)];
+    let requests = [
+        Request::Put { repo: A, digest: S, tags: &[] },
+        Request::DeleteManifest { repo: A, digest: S },
+        Request::Collect { runs: 2 },
+    ];
+    Scenario {
+        untagged_go: true,
+        answered: &[E],
+        ..tagged(scenario("referrer deleted and put again, collector", &keys, &requests), E)
+    }
+}
+
+/// Two records of one manifest and two links of one blob: the collectors thin them out while an index is put.
+pub(crate) fn duplicates() -> Scenario {
+    let keys = [old_manifest(), vec![Key::Record(A, M, 2), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
+    let requests = [Request::Put { repo: A, digest: I, tags: &[] }, COLLECT, COLLECT];
+    Scenario { wild: true, answered: &[M], ..scenario("duplicates, index, two collectors", &keys, &requests) }
+}
+
+/// Duplicates while the manifest is put once more.
+pub(crate) fn duplicates_and_put() -> Scenario {
+    let keys = [old_blob(), vec![Key::Record(A, M, 2), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
+    let requests = [Request::Put { repo: A, digest: M, tags: &[T] }, COLLECT, COLLECT];
+    Scenario { answered: &[M], ..tagged(scenario("duplicates, put again, two collectors", &keys, &requests), M) }
+}
+
+/// Requests stall for longer than the grace. Untagged manifests go.
+pub(crate) fn stalled_put() -> Scenario {
+    let requests = [Request::Put { repo: A, digest: M, tags: &[T] }, Request::Collect { runs: 2 }];
+    Scenario {
+        untagged_go: true,
+        jumps: 2,
+        ..scenario("put stalls beyond the grace, collector twice", &old_blob(), &requests)
+    }
+}
+
+/// The same for an upload and a manifest that names it.
+pub(crate) fn stalled_finish() -> Scenario {
+    let requests = [Request::Finish { repo: A, digest: X }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
+    Scenario { jumps: 2, ..scenario("finish and put stall beyond the grace, collector", &[], &requests) }
+}
+
+/// The same for a mount.
+pub(crate) fn stalled_mount() -> Scenario {
+    let requests = [Request::Mount { from: A, to: B, digest: X }, COLLECT, COLLECT];
+    Scenario { jumps: 2, ..scenario("mount stalls beyond the grace, two collectors", &old_blob(), &requests) }
+}
+
+/// An upload may answer for a young link of another one.
+pub(crate) fn young_link() -> Scenario {
+    let requests = [Request::Finish { repo: A, digest: X }, Request::Finish { repo: A, digest: X }, COLLECT];
+    Scenario { jumps: 2, ..scenario("two uploads of one blob, collector", &[], &requests) }
+}

@@ -1,0 +1,131 @@
+//! Each rule broken, and the promise that falls with it.
+
+use crate::rules::{Phase, Rules, Scenario};
+use crate::{breaks, oracle, scenarios};
+
+#[test]
+fn dead_listed_before_the_own_reference() {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[ListDead, Intent, Check, Record, Referrer, BackReferences, Tags];
+    breaks(Rules { put, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn no_existence_check() {
+    use Phase::{BackReferences, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[Intent, ListDead, Record, Referrer, BackReferences, Tags];
+    breaks(Rules { put, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn no_existence_check_of_a_mount() {
+    breaks(Rules { blob_is_checked: false, ..Rules::default() }, scenarios::mount_then_put(), oracle::LEASE);
+}
+
+/// The record itself as the own reference, taken back on refusal: an index may have relied on it.
+#[test]
+fn a_visible_record_is_taken_back() {
+    use Phase::{BackReferences, Check, ListDead, Record, Referrer, Tags};
+    let put = &[Record, Referrer, BackReferences, ListDead, Check, Tags];
+    breaks(Rules { put, ..Rules::default() }, scenarios::index_over_a_put(), oracle::I1);
+    breaks(Rules { put, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I3);
+}
+
+#[test]
+fn a_tag_before_the_check() {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[Intent, Record, Referrer, BackReferences, Tags, ListDead, Check];
+    breaks(Rules { put, ..Rules::default() }, scenarios::two_puts(), oracle::I2);
+}
+
+#[test]
+fn a_tag_before_the_record() {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[Intent, ListDead, Check, Tags, Record, Referrer, BackReferences];
+    breaks(Rules { put, ..Rules::default() }, scenarios::tag_moves(), oracle::I2);
+}
+
+#[test]
+fn a_fresh_incarnation_is_trusted() {
+    let rules = Rules { fresh_is_checked: false, gives_up: false, ..Rules::default() };
+    breaks(Rules { grace: false, ..rules }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn a_dead_child_is_copied_without_its_children() {
+    breaks(Rules { child_is_put: false, ..Rules::default() }, scenarios::index_over_untagged(), oracle::I1);
+}
+
+#[test]
+fn a_refused_mount_removes_its_link() {
+    breaks(Rules { mount_keeps_link: false, ..Rules::default() }, scenarios::mount_then_put(), oracle::I1);
+}
+
+#[test]
+fn a_tag_names_only_a_digest() {
+    breaks(Rules { tag_names_record: false, ..Rules::default() }, scenarios::put_again_during_delete(), oracle::I5);
+}
+
+#[test]
+fn delete_by_digest_does_not_compare() {
+    breaks(Rules { untag_compares: false, ..Rules::default() }, scenarios::tag_moves(), oracle::I2);
+}
+
+#[test]
+fn records_are_deleted_before_tags() {
+    breaks(Rules { tags_before_records: false, ..Rules::default() }, scenarios::tag_moves(), oracle::I2);
+}
+
+#[test]
+fn grace_off() {
+    breaks(Rules { grace: false, ..Rules::default() }, scenarios::finish_then_put(), oracle::LEASE);
+    breaks(Rules { grace: false, ..Rules::default() }, Scenario { untagged_go: true, ..scenarios::two_puts() }, oracle::I2);
+}
+
+#[test]
+fn no_deadline() {
+    let rules = Rules { deadline: false, gives_up: false, ..Rules::default() };
+    breaks(rules, scenarios::stalled_put(), oracle::I1);
+    breaks(rules, scenarios::stalled_finish(), oracle::LEASE);
+}
+
+#[test]
+fn a_late_request_goes_on_writing() {
+    breaks(Rules { gives_up: false, ..Rules::default() }, scenarios::stalled_put(), oracle::I2);
+}
+
+#[test]
+fn what_is_spared_lives_again() {
+    breaks(Rules { dead_is_final: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn no_second_mark() {
+    breaks(Rules { second_mark: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn records_are_listed_before_intents() {
+    breaks(Rules { intents_first: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn data_is_spared_only_by_live_links() {
+    breaks(Rules { any_link_spares: false, gives_up: false, ..Rules::default() }, scenarios::stalled_mount(), oracle::LINK);
+}
+
+#[test]
+fn data_is_deleted_before_links() {
+    breaks(Rules { links_before_data: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::LINK);
+}
+
+#[test]
+fn a_dead_keeper() {
+    breaks(Rules { keeper_is_not_dead: false, ..Rules::default() }, scenarios::duplicates(), oracle::I1);
+}
+
+#[test]
+fn an_old_link_is_used_again() {
+    let rules = Rules { reuse_any_link: true, ..Rules::default() };
+    breaks(rules, scenarios::finish_then_put(), oracle::LEASE);
+}
