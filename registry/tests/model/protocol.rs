@@ -5,7 +5,7 @@ use stateright::{Model, Property};
 use crate::blob::BlobPush;
 use crate::collect::{self, Collector};
 use crate::delete::Delete;
-use crate::key::{Digest, Key, Repo, Tag};
+use crate::key::{Key, Repo, Tag};
 use crate::oracle::{self, Broken, Owed};
 use crate::put::{Put, Sub};
 use crate::rules::{Request, Rules, Scenario};

@@ -38,8 +38,8 @@ pub(crate) enum Sub {
     LinkCopy(u8, Ulid),
     /// Reads the n-th thing, a record named dead, to put it again.
     ReadChild(u8),
-    /// Copies the n-th thing, a record, without its children: only under a seeded bug.
-    CopyRecord(u8),
+    /// Writes it again without a look at its children: only under a seeded bug.
+    WriteCopy(u8),
     /// Looks for something else that can stand for the n-th thing.
     FindAnother(u8),
     Refuse,
@@ -94,25 +94,21 @@ impl Put {
             }
             Sub::ReadChild(n) => {
                 let child = self.relied[usize::from(n)];
-                if turn.store().exists(child) {
+                if !turn.store().exists(child) {
+                    self.sub = Sub::FindAnother(n);
+                } else if turn.protocol.rules.child_is_put {
                     self.remake = Some((n, u8::try_from(self.relied.len()).unwrap_or(u8::MAX)));
                     self.sub = Sub::Validate(0);
                 } else {
-                    self.sub = Sub::FindAnother(n);
+                    self.sub = Sub::WriteCopy(n);
                 }
                 turn.step("put: read the dead child", Some(child), |next| self.stay(next));
             }
-            Sub::CopyRecord(n) => {
-                let old = self.relied[usize::from(n)];
-                let Key::Record(_, child, _) = old else { return };
-                if turn.store().exists(old) {
-                    let record = Key::Record(repo, child, self.ulid(turn));
-                    self.replace(n, record, turn);
-                    turn.step("put: copy the child's record", Some(record), |next| self.after_write(next, record));
-                } else {
-                    self.sub = Sub::FindAnother(n);
-                    turn.step("put: the child's record is gone", Some(old), |next| self.stay(next));
-                }
+            Sub::WriteCopy(n) => {
+                let Key::Record(_, child, _) = self.relied[usize::from(n)] else { return };
+                let record = Key::Record(repo, child, self.ulid(turn));
+                self.replace(n, record, turn);
+                turn.step("put: copy the child's record", Some(record), |next| self.after_write(next, record));
             }
             Sub::FindAnother(n) => self.find_another(n, turn, &asked),
             Sub::Refuse => self.refuse(turn, &asked),
@@ -208,8 +204,7 @@ impl Put {
         };
         self.at = 0;
         self.sub = match key {
-            Key::Record(..) if turn.protocol.rules.child_is_put => Sub::ReadChild(n),
-            Key::Record(..) => Sub::CopyRecord(n),
+            Key::Record(..) => Sub::ReadChild(n),
             _ => Sub::CopyData(n),
         };
         turn.step("put: list dead, named is", Some(key), |next| self.stay(next));

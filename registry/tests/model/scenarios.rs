@@ -124,12 +124,13 @@ pub(crate) fn index_over_untagged() -> Scenario {
 
 /// The same, and the child is put again.
 pub(crate) fn index_and_child() -> Scenario {
-    let requests =
-        [Request::Put { repo: A, digest: I, tags: &[] }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
-    Scenario {
-        untagged_go: true,
-        ..scenario("index over an untagged child that is put again, collector", &old_manifest(), &requests)
-    }
+    let requests = [
+        Request::Put { repo: A, digest: I, tags: &[T] },
+        Request::Put { repo: A, digest: M, tags: &[] },
+        Request::Collect { runs: 2 },
+    ];
+    let name = "index over an untagged child that is put again, collector twice";
+    Scenario { untagged_go: true, ..scenario(name, &old_manifest(), &requests) }
 }
 
 /// An index is put while its child is being put, and the child's put may be refused.
