@@ -9,7 +9,7 @@
 //! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
-//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `error`.
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `check`, `error`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use berth_oci::{ManifestKind, Reference, RepositoryName};
 mod blob;
 mod body;
 mod catalog;
+mod check;
 mod dead;
 mod driver;
 mod error;
@@ -33,6 +34,7 @@ mod tests;
 mod upload;
 
 pub use blob::Blob;
+pub use check::{Checked, Finding, Severity};
 pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
@@ -54,6 +56,9 @@ pub enum OpenError {
     /// The configuration names none, or more than one.
     #[error("storage must be exactly one of filesystem and inmemory")]
     NotOne,
+    /// There is nothing to look at from outside the process.
+    #[error("storage.inmemory: what is kept in memory can only be seen by the process that keeps it")]
+    NotKept,
     /// The directory cannot be used.
     #[error("storage.filesystem.rootdirectory: {0}")]
     Posix(#[from] driver::OpenPosixError),
@@ -72,6 +77,19 @@ impl Store {
             (None, Some(_)) => Ok(Self::in_memory().with_upload_age(upload_age)),
             (Some(_), Some(_)) => Err(OpenError::NotOne),
         }
+    }
+
+    /// Opens the storage that the configuration names for looking only: nothing is made, not even the directory.
+    ///
+    /// # Errors
+    /// When there is none, or it is of a kind that ends with its process.
+    pub fn open_to_read(config: &config::Storage) -> std::result::Result<Self, OpenError> {
+        let upload_age = config.maintenance.uploadpurging.age.get();
+        let root = config.filesystem.clone().unwrap_or_default().rootdirectory;
+        if config.inmemory.is_some() {
+            return Err(OpenError::NotKept);
+        }
+        Ok(Self::on(Arc::new(Posix::open_to_read(&root)?)).with_upload_age(upload_age))
     }
 
     /// Storage in a directory.

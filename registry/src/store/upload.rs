@@ -227,6 +227,8 @@ impl Store {
 
 /// A location is refused when it expires; its segments are removed a little later.
 const EXPIRY_SLACK: Duration = Duration::from_hours(1);
+/// How long after its end an upload may still be there: replicas look for such once a day.
+pub(super) const SWEPT_WITHIN: Duration = Duration::from_hours(25);
 
 /// The segments of one upload, of all branches.
 struct Progress {

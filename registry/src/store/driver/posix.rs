@@ -54,6 +54,9 @@ pub enum OpenPosixError {
     /// It cannot be made or written to.
     #[error("{0} cannot be written to by this user (uid {1}): {2}. Give the directory to that user, or set fsGroup")]
     Unwritable(PathBuf, u32, #[source] io::Error),
+    /// It cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(PathBuf, #[source] io::Error),
     /// It holds the data of another registry.
     #[error(
         "{0} holds the data of a distribution registry (docker/registry/v2). Berth keeps its data in another form and will \
@@ -83,17 +86,28 @@ impl Posix {
         if !tells_case(root).map_err(unwritable)? {
             return Err(OpenPosixError::CaseInsensitive(root.to_path_buf()));
         }
+        fs::create_dir_all(root.join(tag_lock::DIRECTORY)).map_err(unwritable)?;
         let directory = File::open(root).map_err(unwritable)?;
         rustix::fs::syncfs(&directory).map_err(|errno| unwritable(errno.into()))?;
-        let tmpfs = rustix::fs::fstatfs(&directory).is_ok_and(|stat| stat.f_type == TMPFS);
+        Ok(Self::of(root, &directory))
+    }
+
+    /// For looking only: writes nothing, and checks nothing that only writers need.
+    pub(crate) fn open_to_read(root: &Path) -> std::result::Result<Self, OpenPosixError> {
+        let directory = File::open(root).map_err(|error| OpenPosixError::Unreadable(root.to_path_buf(), error))?;
+        Ok(Self::of(root, &directory))
+    }
+
+    fn of(root: &Path, directory: &File) -> Self {
+        let tmpfs = rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type == TMPFS);
         let shared = Shared {
             root: root.to_path_buf(),
             reads: if tmpfs { FileReads::Inline } else { FileReads::CachedInline },
             durability: Durability::new(root),
-            locks: TagLocks::open(root).map_err(unwritable)?,
+            locks: TagLocks::new(root),
             names: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -3,7 +3,7 @@
 //! flock(2) on one of 256 files: it holds between threads, between processes, and between machines on NFS 4.1. Writers share
 //! it, so they do not wait for each other; the rename decides between them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,9 @@ pub(super) struct TagLocks {
 pub(super) struct TagLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl TagLocks {
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
-        let directory = root.join(DIRECTORY);
-        fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+    /// The directory must be there before anything is locked.
+    pub(super) fn new(root: &Path) -> Self {
+        Self { directory: root.join(DIRECTORY) }
     }
 
     pub(super) fn shared(&self, tag: &Path) -> io::Result<TagLock> {

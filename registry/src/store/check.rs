@@ -1,0 +1,283 @@
+//! Whether what is stored is what it should be: the invariants of `docs/storage.md`, looked at from outside and without
+//! changing anything. It may run beside serving replicas; what they write meanwhile may be missed but is not called broken.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use berth_oci::{Child, Digest, Hasher, Manifest, RepositoryName};
+use futures::StreamExt;
+use ulid::Ulid;
+
+use super::Store;
+use super::blob::link_key;
+use super::error::{Result, StoreError};
+use super::layout::{Key, LinkName, Prefix, RecordName, ReferrerName, decode};
+use super::manifest::record_key;
+
+/// Something that a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The key that it is about.
+    pub key: String,
+    /// What is the matter.
+    pub what: String,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Left over and of no consequence; it is removed in time.
+    Leftover,
+    /// Invariant I6: an upload that outlived its time.
+    Overdue,
+    /// Invariant I1: a manifest cannot be read, or something that it points at is not there.
+    Incomplete,
+    /// Invariant I4: bytes are not what their digest says.
+    Corrupt,
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Repositories.
+    pub repositories: u64,
+    /// Records of manifests.
+    pub manifests: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Blobs whose bytes were read and hashed.
+    pub blobs: u64,
+    /// The size of those, in bytes.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.severity, self.key, self.what)
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leftover => "leftover",
+            Self::Overdue => "overdue (I6)",
+            Self::Incomplete => "incomplete (I1)",
+            Self::Corrupt => "corrupt (I4)",
+        })
+    }
+}
+
+impl Store {
+    /// Looks at everything and reports what is not as it should be.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn check(&self, report: &mut (dyn FnMut(Finding) + Send)) -> Result<Checked> {
+        let mut check = Check { store: self, report, checked: Checked::default(), seen: HashSet::new() };
+        for repository in check.names::<Repository>(&Prefix::Repositories).await? {
+            check.repository(&repository.0).await?;
+        }
+        check.orphans().await?;
+        check.uploads().await?;
+        Ok(check.checked)
+    }
+}
+
+/// A repository's name, as it stands in keys.
+struct Repository(RepositoryName);
+
+impl std::str::FromStr for Repository {
+    type Err = super::layout::UnknownName;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        decode(text).map(Self)
+    }
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    report: &'a mut (dyn FnMut(Finding) + Send),
+    checked: Checked,
+    /// Data that some link leads to.
+    seen: HashSet<Ulid>,
+}
+
+/// What was written so recently that the request which writes it may not be done.
+const UNFINISHED: Duration = Duration::from_hours(1);
+
+impl Check<'_> {
+    async fn repository(&mut self, repository: &RepositoryName) -> Result<()> {
+        self.checked.repositories += 1;
+        let mut whole = BTreeSet::new();
+        for digest in self.names(&Prefix::LinkedDigests(repository.clone())).await? {
+            if self.links(repository, &digest).await? {
+                whole.insert(digest);
+            }
+        }
+        let mut recorded = BTreeSet::new();
+        for digest in self.names::<Digest>(&Prefix::RecordedDigests(repository.clone())).await? {
+            for name in self.names(&Prefix::Records(repository.clone(), digest.clone())).await? {
+                self.record(repository, &digest, name, &whole).await?;
+            }
+            recorded.insert(digest);
+        }
+        self.intents(repository).await?;
+        self.tags(repository).await
+    }
+
+    /// Whether a digest can be read from this repository.
+    async fn links(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let mut readable = false;
+        for name in self.names::<LinkName>(&Prefix::Links(repository.clone(), digest.clone())).await? {
+            let first_time = self.seen.insert(name.data);
+            let key = link_key(repository, digest, name);
+            match self.store.driver.open(&Key::Data(name.data)).await? {
+                Some(content) if content.size() == name.size => {
+                    readable = true;
+                    // Data of one ULID has one digest, so it is read once however many repositories link it.
+                    if first_time && !self.has_digest(content, digest).await? {
+                        self.found(Severity::Corrupt, &Key::Data(name.data), format!("its bytes are not {digest}"));
+                    }
+                }
+                Some(content) => {
+                    let what = format!("leads to {} bytes, not {}", content.size(), name.size);
+                    self.found_unless_young(Severity::Corrupt, &key, &what);
+                }
+                None => self.found_unless_young(Severity::Leftover, &key, "leads to data that is gone"),
+            }
+        }
+        Ok(readable)
+    }
+
+    async fn has_digest(&mut self, content: super::driver::Content, digest: &Digest) -> Result<bool> {
+        let size = content.size();
+        self.checked.blobs += 1;
+        self.checked.bytes += size;
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut stream = content.stream(0..size);
+        while let Some(piece) = stream.next().await {
+            hasher.update(&piece.map_err(|error| StoreError::io(format!("read {digest}"), error))?);
+        }
+        Ok(hasher.finish() == *digest)
+    }
+
+    async fn record(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        name: RecordName,
+        blobs: &BTreeSet<Digest>,
+    ) -> Result<()> {
+        self.checked.manifests += 1;
+        let key = record_key(repository, digest, name);
+        let stored = match self.store.read_record(repository, digest, name).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.found_unless_young(Severity::Corrupt, &key, &error.to_string());
+                return Ok(());
+            }
+        };
+        let manifest = match Manifest::parse(name.kind, &stored.bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.found(Severity::Corrupt, &key, error.to_string());
+                return Ok(());
+            }
+        };
+        for child in manifest.children() {
+            let digest = &child.descriptor().digest;
+            // Foreign blobs and entries of a sparse index may never have been here.
+            if matches!(child, Child::Blob(_)) && !blobs.contains(digest) {
+                let what = format!("{digest} is not in the repository (unless a client deleted it, it was lost)");
+                self.found(Severity::Incomplete, &key, what);
+            }
+        }
+        if let Some(subject) = manifest.subject() {
+            let name = ReferrerName { digest: stored.digest.clone(), record: name.record };
+            let entry = Key::Referrer { repository: repository.clone(), subject: subject.digest.clone(), name };
+            if self.store.driver.size(&entry).await?.is_none() {
+                self.found_unless_young(Severity::Incomplete, &entry, "the record is there but not listed by its subject");
+            }
+        }
+        Ok(())
+    }
+
+    async fn tags(&mut self, repository: &RepositoryName) -> Result<()> {
+        for tag in self.names(&Prefix::Tags(repository.clone())).await? {
+            self.checked.tags += 1;
+            match self.store.tagged(repository, &tag).await {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let key = Key::Tag { repository: repository.clone(), tag };
+                    self.found(Severity::Leftover, &key, "its manifest was deleted");
+                }
+                Err(error) => {
+                    let key = Key::Tag { repository: repository.clone(), tag };
+                    self.found(Severity::Corrupt, &key, error.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn intents(&mut self, repository: &RepositoryName) -> Result<()> {
+        for digest in self.names::<Digest>(&Prefix::IntendedDigests(repository.clone())).await? {
+            for name in self.names(&Prefix::Intents(repository.clone(), digest.clone())).await? {
+                let key = Key::Intent { repository: repository.clone(), digest: digest.clone(), name };
+                self.found_unless_young(Severity::Leftover, &key, "its request did not end");
+            }
+        }
+        Ok(())
+    }
+
+    async fn orphans(&mut self) -> Result<()> {
+        for shard in self.store.driver.list(&Prefix::DataShards, usize::MAX).await? {
+            let Ok(shard) = u8::from_str_radix(&shard, 16) else { continue };
+            for data in self.names::<Ulid>(&Prefix::DataShard(shard)).await? {
+                if !self.seen.contains(&data) {
+                    self.found_unless_young(Severity::Leftover, &Key::Data(data), "no repository links it");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn uploads(&mut self) -> Result<()> {
+        for upload in self.names::<Ulid>(&Prefix::Uploads).await? {
+            let limit = self.store.upload_age + super::upload::SWEPT_WITHIN;
+            if SystemTime::now().duration_since(upload.datetime()).is_ok_and(|age| age > limit) {
+                self.found(Severity::Overdue, &Prefix::Upload(upload), "it began longer ago than uploads may take");
+            }
+        }
+        Ok(())
+    }
+
+    /// The names below a prefix; those that are not ours are reported.
+    async fn names<T: std::str::FromStr>(&mut self, prefix: &Prefix) -> Result<Vec<T>> {
+        let mut names = Vec::new();
+        for name in self.store.driver.list(prefix, usize::MAX).await? {
+            match name.parse() {
+                Ok(name) => names.push(name),
+                Err(_) => self.found(Severity::Leftover, &format_args!("{prefix}/{name}"), "not a name that we give"),
+            }
+        }
+        Ok(names)
+    }
+
+    fn found(&mut self, severity: Severity, key: &dyn fmt::Display, what: impl Into<String>) {
+        (self.report)(Finding { severity, key: key.to_string(), what: what.into() });
+    }
+
+    /// For what a request under way may be about to complete.
+    fn found_unless_young(&mut self, severity: Severity, key: &Key, what: &str) {
+        let age = key.ulid().and_then(|ulid| SystemTime::now().duration_since(ulid.datetime()).ok());
+        if age.is_none_or(|age| age > UNFINISHED) {
+            self.found(severity, key, what);
+        }
+    }
+}
