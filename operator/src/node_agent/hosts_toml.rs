@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use sha2::{Digest as _, Sha256};
+use crate::fingerprint;
 
 /// How long containerd waits for a connection before it tries the next address. A ClusterIP without endpoints refuses at
 /// once; this bounds one that a node cannot route to.
@@ -39,7 +39,7 @@ impl Endpoint {
     /// It carries their fingerprint, so that a `hosts.toml` never names a file whose content does not fit: while they
     /// rotate, the old and the new file lie side by side.
     pub(super) fn ca_file(&self) -> String {
-        format!("ca-{}.crt", &sha256_hex(self.ca_bundle.as_bytes())[..16])
+        format!("ca-{}.crt", &fingerprint::of(&self.ca_bundle)[..16])
     }
 
     /// The content of `hosts.toml` in `directory`, an absolute path as containerd sees it.
@@ -68,14 +68,6 @@ impl Endpoint {
         }
         text
     }
-}
-
-/// Lower-case hexadecimal SHA-256, as reports carry it.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn url(address: IpAddr, port: u16) -> String {

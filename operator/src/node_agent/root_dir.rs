@@ -4,6 +4,9 @@
 //! came to lie in them.
 
 use std::io;
+use std::path::Path;
+
+use rustix::fs::FileType;
 
 use super::directory::{Content, Directory, STAGED};
 use super::host_dir::{MARKER, clear_staged};
@@ -43,6 +46,28 @@ pub(super) fn prune(base: &Directory, path: &[&str]) -> io::Result<()> {
         clear_staged(base)?;
         base.rename(name, STAGED)?;
         clear_staged(base)?;
+    }
+    Ok(())
+}
+
+/// The directory itself, and every directory below it that [`ensure`] made, each as the names that lead to it.
+pub(super) fn made(base: &Path) -> io::Result<Vec<Vec<String>>> {
+    let mut found = vec![Vec::new()];
+    collect(&Directory::open(base)?, &mut Vec::new(), &mut found)?;
+    Ok(found)
+}
+
+fn collect(directory: &Directory, names: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> io::Result<()> {
+    for name in directory.names()?.into_iter().filter_map(|name| name.into_string().ok()) {
+        if directory.kind(&name)? == Some(FileType::Directory)
+            && let Some(child) = directory.child(&name)?
+            && is_made(&child)?
+        {
+            names.push(name);
+            found.push(names.clone());
+            collect(&child, names, found)?;
+            names.pop();
+        }
     }
     Ok(())
 }
