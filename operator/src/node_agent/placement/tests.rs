@@ -139,9 +139,9 @@ fn what_is_not_understood_stays_as_it_was() {
     place_all(&mounts, &single, &[("u", Wish::Malformed("why".into()))]);
     assert_eq!(tree(&place), before);
     // Nor does a configuration that cannot be read take anything away from a Registry that exists.
-    place(&mounts, &BTreeSet::new(), &wanted(&[("u", known("images", &[]))]), true);
+    place_keeping(&mounts, &[("u", known("images", &[]))]);
     assert_eq!(tree(&place), before);
-    place(&mounts, &BTreeSet::new(), &wanted(&[]), true);
+    place_keeping(&mounts, &[]);
     assert_eq!(hosts_of(&place, "certs.d"), Vec::<String>::new());
 }
 
@@ -150,4 +150,8 @@ fn a_directory_that_is_not_mounted_is_named() {
     let (_place, mounts) = node();
     let why = check(&mounts, &["/etc/containerd/hosts.d".to_owned()]).unwrap_err();
     assert_eq!(why.reason, "ConfigPathNotWritable");
+}
+
+fn place_keeping(mounts: &[HostPath], wishes: &[(&str, Wish)]) {
+    place(mounts, &BTreeSet::new(), &wanted(wishes), true);
 }
