@@ -31,12 +31,9 @@ enum Step {
         /// Go on although Registries exist.
         #[arg(long)]
         force: bool,
-        /// The namespace of the agents.
-        #[arg(long)]
-        namespace: String,
-        /// The DaemonSet of the agents.
-        #[arg(long)]
-        agent: String,
+        /// The DaemonSet of the agents, as `namespace/name`; none when the release has no agents.
+        #[arg(long, value_name = "NAMESPACE/NAME")]
+        agent: Option<String>,
     },
     /// Wait until the cleanup is done on every node that is Ready.
     Wait {
@@ -56,9 +53,12 @@ enum Step {
 pub async fn run(args: UninstallArgs) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("find the API server")?;
     match args.step {
-        Step::Check { force, namespace, agent } => {
+        Step::Check { force, agent } => {
             refuse_while_registries_exist(&client, force).await?;
-            stop(&Api::namespaced(client, &namespace), &agent).await
+            match agent.as_deref().and_then(|agent| agent.split_once('/')) {
+                Some((namespace, name)) => stop(&Api::namespaced(client, namespace), name).await,
+                None => Ok(()),
+            }
         }
         Step::Wait { namespace, cleanup, timeout } => {
             wait(&client, &namespace, &cleanup, Instant::now() + Duration::from_secs(timeout)).await
