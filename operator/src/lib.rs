@@ -1,10 +1,20 @@
 //! Being built.
 
 pub mod api;
+pub mod apply;
 pub mod certificate_authority;
+pub mod context;
 pub mod fingerprint;
 pub mod keyring;
 pub mod labels;
+pub mod lease;
+pub mod metrics;
 pub mod node_agent;
 pub mod node_entry;
+pub mod nodes;
+pub mod operator;
 pub mod random;
+pub mod registry_controller;
+pub mod sweep;
+pub mod telemetry;
+pub mod watches;

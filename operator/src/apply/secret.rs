@@ -1,0 +1,98 @@
+//! Secrets. The operator's own are read and replaced with the usual precondition. Those of pods, people and agents cannot be
+//! read back: they are created under a name that was recorded before, and replaced whole by a PUT that carries the uid that
+//! was recorded after. A PATCH would answer with the Secret's content, so the operator has no right to one.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
+
+use super::{Applier, Error, api_error};
+use crate::keyring::files::Files;
+use crate::labels::FIELD_MANAGER;
+
+/// What became of a Secret that was to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretWritten {
+    /// It is what it should be, under this uid.
+    Yes(String),
+    /// The Secret that was recorded is gone: another name must be recorded before the next attempt.
+    Gone,
+}
+
+impl Applier {
+    /// Creates the Secret, or replaces the one with this `uid`.
+    pub async fn write_secret(
+        &self,
+        metadata: ObjectMeta,
+        type_: &str,
+        files: &Files,
+        uid: Option<&str>,
+    ) -> Result<SecretWritten, Error> {
+        let name = metadata.name.clone().unwrap_or_default();
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let secret = Secret {
+            metadata: ObjectMeta { uid: uid.map(Into::into), ..metadata },
+            type_: Some(type_.into()),
+            data: Some(data(files)),
+            ..Default::default()
+        };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        if uid.is_none() {
+            match api.create(&params, &secret).await {
+                Ok(created) => return Ok(self.secret_written(&created)),
+                // Created before, by a pass that ended before it could record the uid: the name was ours alone to know.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(api_error::<Secret>(&name, error)),
+            }
+        }
+        match api.replace(&name, &params, &secret).await {
+            Ok(replaced) => Ok(self.secret_written(&replaced)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(SecretWritten::Gone),
+            // The uid is another's.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(Error::AdoptionConflict { kind: "Secret".into(), name })
+            }
+            Err(error) => Err(api_error::<Secret>(&name, error)),
+        }
+    }
+
+    /// Deletes a Secret by its name alone, for it cannot be read.
+    pub async fn delete_secret(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {
+                self.metrics.wrote("Secret");
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(api_error::<Secret>(name, error)),
+        }
+    }
+
+    /// Stores one of the operator's own Secrets: a new one, or one that is still the one that was read.
+    pub async fn store_own_secret(&self, secret: &Secret) -> Result<Secret, Error> {
+        let name = secret.name_any();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let stored = match secret.resource_version() {
+            Some(_) => api.replace(&name, &params, secret).await,
+            None => api.create(&params, secret).await,
+        };
+        self.metrics.wrote("Secret");
+        stored.map_err(|error| api_error::<Secret>(&name, error))
+    }
+
+    fn secret_written(&self, secret: &Secret) -> SecretWritten {
+        self.metrics.wrote("Secret");
+        SecretWritten::Yes(secret.uid().unwrap_or_default())
+    }
+}
+
+fn data(files: &Files) -> BTreeMap<String, ByteString> {
+    files.iter().map(|(key, text)| (key.clone(), ByteString(text.clone().into_bytes()))).collect()
+}

@@ -1,0 +1,332 @@
+//! Reconciles Registries, in five steps: [`dereference`] → [`validate`] → [`build`] → [apply](crate::apply) → [`status`],
+//! with the [`keys`] between the second and the third. A pass knows nothing of the one before it.
+
+pub mod build;
+pub mod dereference;
+pub mod keys;
+mod outcome;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::Controller;
+use kube::runtime::controller::{Action, Config};
+
+use self::build::Resources;
+use self::dereference::Observed;
+use self::keys::Keys;
+use self::status::{Pass, Problem};
+use self::validate::{Refusal, ValidatedRegistry};
+use crate::api::registry::{Registry, RegistryStatus};
+use crate::apply;
+use crate::context::{Context, SharedContext};
+use crate::keyring::Keyring;
+use crate::keyring::rotation::Step;
+use crate::labels::Owner;
+use crate::metrics::Outcome as Counted;
+use crate::watches::{Guarded, Triggers};
+
+/// How long a Registry at rest is left alone. Nothing depends on it: it is for what no watch tells.
+const REST: Duration = Duration::from_secs(600);
+/// How soon one that waits for pods is looked at again.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// A pass failed, and is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something could not be looked up.
+    #[error("cannot look up what the Registry needs: {0}")]
+    Dereference(#[source] kube::Error),
+    /// The keys could not be brought up to date.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    /// An object could not be written.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+}
+
+/// Reconciles until `stop` resolves, then finishes what was begun. The stores must be complete.
+pub async fn run(context: SharedContext, triggers: Triggers, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let config = Config::default().concurrency(context.settings.concurrency).debounce(Duration::from_millis(200));
+    let Triggers { registries, others, grants } = triggers;
+    Controller::for_stream(registries, context.stores.registries.clone())
+        .with_config(config)
+        .reconcile_on(others)
+        .reconcile_all_on(grants)
+        .graceful_shutdown_on(stop)
+        .run(counted, retry, context)
+        .for_each(async |result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a pass ended early");
+            }
+        })
+        .await;
+}
+
+async fn counted(registry: Arc<Guarded>, context: SharedContext) -> Result<Action, Error> {
+    let begun = Instant::now();
+    // Boxed: what it holds across its waits is large, and there is one for each Registry in work.
+    let result = reconcile(&registry, &context).boxed().await;
+    context.metrics.reconcile_seconds.observe(begun.elapsed().as_secs_f64());
+    let result_label = if result.is_ok() { "ok" } else { "error" };
+    context.metrics.reconciliations.get_or_create(&Counted { result: result_label }).inc();
+    result
+}
+
+fn retry(registry: Arc<Guarded>, error: &Error, context: SharedContext) -> Action {
+    let uid = registry.uid().unwrap_or_default();
+    let failures = context.recall(&uid).failures.saturating_add(1);
+    context.remember(&uid, |memory| memory.failures = failures);
+    let wait = Duration::from_secs(1 << failures.min(8)).min(Duration::from_secs(300));
+    tracing::warn!(registry = registry.name_any(), namespace = registry.namespace(), %error, ?wait, "a pass failed");
+    Action::requeue(wait)
+}
+
+async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Error> {
+    let now = Timestamp::now();
+    let registry = match &registry.0 {
+        Ok(registry) => registry,
+        Err(invalid) => return refuse_unreadable(invalid, context, now).await,
+    };
+    let owner = validate::owner(registry);
+    let before = last_status(registry, context);
+    if before.observed_generation.is_none() {
+        write_status(registry, &before, status::first(registry, now), context).await?;
+    }
+    let before = last_status(registry, context);
+    let observed = Observed::of(registry, &owner, context).await.map_err(Error::Dereference)?;
+    let outcome = converge(registry, &observed, context, now).await?;
+    let pass = Pass {
+        registry,
+        before: &before,
+        observed: &observed,
+        validated: outcome.validated.as_ref(),
+        problem: outcome.problem.as_ref(),
+        keyring: outcome.keyring.as_ref(),
+        deployment: outcome.deployment.clone(),
+        nodes: outcome.nodes(context),
+        now,
+    };
+    let after = status::status(&pass);
+    outcome::publish(registry, &before, &after, &outcome.steps, context).await;
+    let settled = outcome::is_settled(&after);
+    write_status(registry, &before, after, context).await?;
+    context.remember(&owner.uid, |memory| memory.failures = 0);
+    Ok(Action::requeue(outcome.next(settled, now)))
+}
+
+/// What a pass came to.
+struct Outcome {
+    validated: Result<ValidatedRegistry, Refusal>,
+    problem: Option<Problem>,
+    keyring: Option<Keyring>,
+    steps: Vec<Step>,
+    deployment: Option<Arc<Deployment>>,
+}
+
+impl Outcome {
+    fn nodes(&self, context: &Context) -> Option<crate::nodes::NodesSeen> {
+        let (Ok(validated), Some(keyring)) = (&self.validated, &self.keyring) else { return None };
+        context.settings.node_agent.then(|| keys::nodes_seen(keyring, validated, context))
+    }
+
+    /// When to look again: soon while something moves, else when a key is due, else after a rest.
+    fn next(&self, settled: bool, now: Timestamp) -> Duration {
+        let rotating = self.keyring.as_ref().is_some_and(Keyring::is_rotating);
+        if !settled || rotating || !self.steps.is_empty() {
+            return BUSY;
+        }
+        let due = match (&self.keyring, &self.validated) {
+            (Some(keyring), Ok(validated)) => keyring.due(&validated.lives),
+            _ => return REST,
+        };
+        // A second late rather than early: a pass that finds nothing due is a pass for nothing.
+        let until = u64::try_from(due.duration_since(now).as_secs()).unwrap_or(0) + 1;
+        Duration::from_secs(until).min(REST)
+    }
+}
+
+/// Brings the cluster to what the Registry says, as far as that goes now.
+async fn converge(
+    registry: &Registry,
+    observed: &Observed,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let owner = validate::owner(registry);
+    let mut outcome = Outcome {
+        validated: validate::validate(registry, observed, &context.settings),
+        problem: None,
+        keyring: observed.keyring.as_ref().map(|(_, keyring)| keyring.clone()),
+        steps: Vec::new(),
+        deployment: context
+            .stores
+            .deployments
+            .get(&owner.namespace, &owner.name)
+            .filter(|deployment| deployment.owner_references().iter().any(|reference| reference.uid == owner.uid)),
+    };
+    let Ok(validated) = &outcome.validated else { return Ok(outcome) };
+    if observed.namespace.terminating {
+        outcome.problem = Some(Problem::passing("NamespaceTerminating", "the namespace is being deleted"));
+        return Ok(outcome);
+    }
+    if registry.spec.suspend == Some(true) {
+        return Ok(outcome);
+    }
+    let validated = validated.clone();
+    if let Err(error) = write(registry, &validated, observed, context, now, &mut outcome).await {
+        outcome.problem = Some(outcome::explain(error)?);
+    }
+    Ok(outcome)
+}
+
+/// Writes everything, in the order in which one thing needs another: the Service gives the addresses that the certificate
+/// is for, and the pods come last, when all that they mount is there.
+async fn write(
+    registry: &Registry,
+    validated: &ValidatedRegistry,
+    observed: &Observed,
+    context: &Context,
+    now: Timestamp,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    let service = apply_service(validated, context).await?;
+    let addresses = validate::cluster_addresses(&service);
+    let mut keys = Keys::prepare(registry, validated, observed, Some(&service), context, now).await?;
+    outcome.steps = std::mem::take(&mut keys.steps);
+    outcome.keyring = Some(keys.keyring.clone());
+    let server_secret = keys.distribute(validated, observed, context).await?;
+    outcome.keyring = Some(keys.keyring.clone());
+    let node_namespace = &context.settings.node_namespace;
+    let resources = build::build(validated, &keys.keyring, &addresses, server_secret.as_deref(), node_namespace);
+    let queued = apply_all(resources, validated, context, outcome).await?;
+    if queued {
+        outcome.problem =
+            Some(Problem::passing("RolloutQueued", "other Registries are replacing their pods; this one is next"));
+    }
+    if context.settings.node_agent {
+        // Nodes never stand in the way of the Registry itself.
+        if let Err(error) = keys.tell_nodes(validated, context).await {
+            tracing::warn!(registry = validated.owner.name, %error, "nodes were not told");
+        }
+    }
+    outcome.keyring = Some(keys.keyring);
+    Ok(())
+}
+
+async fn apply_service(validated: &ValidatedRegistry, context: &Context) -> Result<Arc<Service>, Error> {
+    let owner = &validated.owner;
+    let live = context.stores.services.get(&owner.namespace, &owner.name);
+    Ok(context.applier.apply(owner, &build::service::build(validated), live).await?)
+}
+
+/// Applies every object and sweeps what is no longer wanted. Returns whether the pods have to wait for others'.
+async fn apply_all(
+    resources: Resources,
+    validated: &ValidatedRegistry,
+    context: &Context,
+    outcome: &mut Outcome,
+) -> Result<bool, Error> {
+    // No `..`: a new kind of object fails to compile here instead of never being applied.
+    let Resources { service_account, config, ca_bundle, claim, deployment, disruption_budget, node_entry } = resources;
+    let Owner { namespace, name, .. } = &validated.owner;
+    let (stores, applier, owner) = (&context.stores, &context.applier, &validated.owner);
+    applier.apply(owner, &service_account, stores.service_accounts.get(namespace, name)).await?;
+    applier.apply(owner, &config, stores.config_maps.get(namespace, &owner.config_name())).await?;
+    applier.apply(owner, &ca_bundle, stores.config_maps.get(namespace, &owner.ca_name())).await?;
+    if let Some(mut claim) = claim {
+        let live = stores.claims.get(namespace, &owner.claim_name());
+        if let Some(live) = &live {
+            build::claim::keep_size(&mut claim, live);
+        }
+        applier.apply(owner, &claim, live).await?;
+    }
+    match disruption_budget {
+        Some(budget) => drop(applier.apply(owner, &budget, stores.disruption_budgets.get(namespace, name)).await?),
+        None => sweep_budget(validated, context).await?,
+    }
+    if let Some(entry) = node_entry.filter(|_| context.settings.node_agent) {
+        let live = stores.node_entries.get(&context.settings.node_namespace, &entry.name_any());
+        if let Err(error) = applier.apply(owner, &entry, live).await {
+            tracing::warn!(registry = name, %error, "nodes were not told");
+        }
+    }
+    let Some(deployment) = deployment else { return Ok(false) };
+    let live = stores.deployments.get(namespace, name);
+    if outcome::must_wait(&deployment, live.as_deref(), context) {
+        return Ok(true);
+    }
+    outcome.deployment = Some(applier.apply(owner, &deployment, live).await?);
+    Ok(false)
+}
+
+async fn sweep_budget(validated: &ValidatedRegistry, context: &Context) -> Result<(), Error> {
+    let owner = &validated.owner;
+    let Some(live) = context.stores.disruption_budgets.get(&owner.namespace, &owner.name) else { return Ok(()) };
+    if live.owner_references().iter().any(|reference| reference.uid == owner.uid) {
+        context.applier.delete(live.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// The status as it was written last: what this process remembers, unless the watch has something newer.
+fn last_status(registry: &Registry, context: &Context) -> RegistryStatus {
+    let seen = registry.status.clone().unwrap_or_default();
+    match context.recall(&registry.uid().unwrap_or_default()).status {
+        Some((written, version)) if is_older(registry.resource_version().as_deref(), version.as_deref()) => written,
+        _ => seen,
+    }
+}
+
+/// Whether the watch has not yet seen the write that gave `written`.
+fn is_older(seen: Option<&str>, written: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|version| version.parse::<u64>().ok());
+    matches!((number(seen), number(written)), (Some(seen), Some(written)) if seen < written)
+}
+
+async fn write_status(
+    registry: &Registry,
+    before: &RegistryStatus,
+    after: RegistryStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    if *before == after {
+        return Ok(());
+    }
+    match context.applier.write_status(&registry.metadata, &after).await {
+        Ok(version) => {
+            context.remember(&registry.uid().unwrap_or_default(), |memory| memory.status = Some((after, version)));
+            Ok(())
+        }
+        // Deleted meanwhile, or deleted and made again: there is nothing to say to it.
+        Err(error) if error.status().is_some_and(|status| matches!(status.code, 404 | 409)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A Registry that cannot be read, because it was written under another definition, says so and waits for a change.
+async fn refuse_unreadable(invalid: &InvalidObject, context: &Context, now: Timestamp) -> Result<Action, Error> {
+    let registry = Registry { metadata: invalid.metadata.clone(), spec: Default::default(), status: None };
+    let before = last_status(&registry, context);
+    let problem = format!("this Registry cannot be read: {}; write it as its definition says", invalid.error);
+    let findings = vec![
+        crate::api::condition::Finding::new(status::READY, false, "InvalidSpec", problem.as_str()),
+        crate::api::condition::Finding::new(status::STALLED, true, "InvalidSpec", problem),
+    ];
+    let generation = registry.metadata.generation;
+    let after = RegistryStatus {
+        observed_generation: generation,
+        conditions: crate::api::condition::conditions(findings, &before.conditions, generation, now),
+        ..before.clone()
+    };
+    write_status(&registry, &before, after, context).await?;
+    Ok(Action::await_change())
+}

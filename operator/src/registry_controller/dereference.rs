@@ -1,0 +1,251 @@
+//! Step 1 (client required): everything that a pass needs to know beyond the Registry itself.
+//!
+//! What is watched is taken from the stores; the rest is asked for: the keyring, so that it is never a stale one, a claim of
+//! the user's, the pods' own reports, and, while something does not start, why. It decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_contract::status_report::StatusReport;
+use futures::future::join_all;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::ListParams;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+
+use super::build::HEALTH_PORT;
+use crate::api::Registry;
+use crate::context::Context;
+use crate::keyring::Keyring;
+use crate::labels::{Owner, REGISTRY};
+use crate::node_entry::{HOST_GRANTS_KEY, HOST_GRANTS_NAME, HostGrants};
+
+/// The key of the keyring in the operator's own Secret.
+pub const KEYRING_KEY: &str = "keyring.json";
+/// How long a pod is given to answer.
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest report that is read.
+const REPORT_LIMIT: usize = 64 * 1024;
+
+/// What a pass knows.
+#[derive(Clone, Default)]
+pub struct Observed {
+    /// The operator's own Secret about this Registry, and what it holds.
+    pub keyring: Option<(Secret, Keyring)>,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The claim in use, ours or the user's.
+    pub claim: Option<Arc<PersistentVolumeClaim>>,
+    /// Whether the class that the claim asks for is there; only looked up while the claim waits.
+    pub storage_class: StorageClassState,
+    /// The pods, oldest first, with what each says of itself.
+    pub pods: Vec<ObservedPod>,
+    /// What administrators granted.
+    pub grants: HostGrants,
+}
+
+/// The Registry's namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Namespace {
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// What is known of the StorageClass that a waiting claim asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorageClassState {
+    /// It is there, or nobody looked.
+    #[default]
+    Fine,
+    /// None is named, and the cluster has no default.
+    NoDefault,
+    /// The one that is named is not there.
+    NotFound,
+}
+
+/// A pod, with what it says of itself.
+#[derive(Clone)]
+pub struct ObservedPod {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// What it says of itself; none when it did not answer.
+    pub report: Option<StatusReport>,
+    /// Why it could not mount something; only looked up while it waits.
+    pub mount_failure: Option<String>,
+}
+
+impl Observed {
+    /// Looks.
+    pub async fn of(registry: &Registry, owner: &Owner, context: &Context) -> Result<Self, kube::Error> {
+        let claim = claim(registry, owner, context).await?;
+        Ok(Self {
+            keyring: keyring(owner, context).await?,
+            namespace: namespace(owner, context),
+            storage_class: storage_class(claim.as_deref(), context).await?,
+            claim,
+            pods: pods(owner, context).await,
+            grants: grants(context),
+        })
+    }
+
+    /// The pods that are ready.
+    pub fn ready_pods(&self) -> impl Iterator<Item = &ObservedPod> {
+        self.pods.iter().filter(|pod| is_ready(&pod.pod))
+    }
+
+    /// Whether there is a ready pod and this holds for the report of each.
+    pub fn every_ready_pod(&self, holds: impl Fn(&StatusReport) -> bool) -> bool {
+        self.ready_pods().next().is_some() && self.ready_pods().all(|pod| pod.report.as_ref().is_some_and(&holds))
+    }
+}
+
+async fn keyring(owner: &Owner, context: &Context) -> Result<Option<(Secret, Keyring)>, kube::Error> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let Some(secret) = api.get_opt(&owner.keyring_name()).await? else { return Ok(None) };
+    let bytes = secret.data.as_ref().and_then(|data| data.get(KEYRING_KEY)).map(|bytes| bytes.0.as_slice());
+    // One that cannot be read must not be replaced by a new one: that would take every client's trust away.
+    let keyring = serde_json::from_slice(bytes.unwrap_or_default()).map_err(kube::Error::SerdeError)?;
+    Ok(Some((secret, keyring)))
+}
+
+fn namespace(owner: &Owner, context: &Context) -> Namespace {
+    let namespace = context.stores.namespaces.get(&ObjectRef::new(&owner.namespace));
+    Namespace {
+        uid: namespace.as_ref().and_then(|namespace| namespace.uid()),
+        terminating: namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()),
+    }
+}
+
+async fn claim(
+    registry: &Registry,
+    owner: &Owner,
+    context: &Context,
+) -> Result<Option<Arc<PersistentVolumeClaim>>, kube::Error> {
+    let Some(wish) = &registry.spec.storage.persistent_volume_claim else { return Ok(None) };
+    match &wish.existing_claim {
+        None => Ok(context.stores.claims.get(&owner.namespace, &owner.claim_name())),
+        Some(name) => {
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &owner.namespace);
+            Ok(api.get_opt(name).await?.map(Arc::new))
+        }
+    }
+}
+
+async fn storage_class(
+    claim: Option<&PersistentVolumeClaim>,
+    context: &Context,
+) -> Result<StorageClassState, kube::Error> {
+    let Some(claim) = claim.filter(|claim| !is_bound(claim)) else { return Ok(StorageClassState::Fine) };
+    let api: Api<StorageClass> = Api::all(context.client.clone());
+    Ok(match claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()) {
+        // The empty name asks for a volume that an administrator made.
+        Some("") => StorageClassState::Fine,
+        Some(name) => match api.get_opt(name).await? {
+            Some(_) => StorageClassState::Fine,
+            None => StorageClassState::NotFound,
+        },
+        None => {
+            let default = |class: &StorageClass| {
+                class
+                    .annotations()
+                    .get("storageclass.kubernetes.io/is-default-class")
+                    .is_some_and(|value| value == "true")
+            };
+            if api.list(&ListParams::default()).await?.items.iter().any(default) {
+                StorageClassState::Fine
+            } else {
+                StorageClassState::NoDefault
+            }
+        }
+    })
+}
+
+/// Whether the claim has its volume.
+pub fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+async fn pods(owner: &Owner, context: &Context) -> Vec<ObservedPod> {
+    let ours = |pod: &Pod| pod.labels().get(REGISTRY) == Some(&owner.name);
+    let mut pods = context.stores.pods.filter(&owner.namespace, ours);
+    pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
+    join_all(pods.into_iter().map(|pod| observe(pod, context))).await
+}
+
+async fn observe(pod: Arc<Pod>, context: &Context) -> ObservedPod {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let report = match address.filter(|_| running) {
+        Some(address) => poll(&address).await,
+        None => None,
+    };
+    let mount_failure = if is_creating(&pod) { mount_failure(&pod, context).await } else { None };
+    ObservedPod { pod, report, mount_failure }
+}
+
+/// What a pod says of itself. No answer is an answer too: the caller waits.
+async fn poll(address: &str) -> Option<StatusReport> {
+    let ask = async {
+        let port = u16::try_from(HEALTH_PORT)?;
+        let stream = tokio::net::TcpStream::connect((address, port)).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("/status").header("host", "registry").body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let body = Limited::new(response.into_body(), REPORT_LIMIT).collect().await;
+        connection.abort();
+        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        Ok::<StatusReport, anyhow::Error>(serde_json::from_slice(&body)?)
+    };
+    match tokio::time::timeout(POLL_TIMEOUT, ask).await {
+        Ok(Ok(report)) => Some(report),
+        Ok(Err(error)) => {
+            tracing::debug!(address, %error, "a pod does not tell its state");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Why the kubelet could not mount something into the pod. Only its events say so.
+async fn mount_failure(pod: &Pod, context: &Context) -> Option<String> {
+    let api: Api<Event> = Api::namespaced(context.client.clone(), &pod.namespace()?);
+    let selector = format!("involvedObject.uid={},reason=FailedMount", pod.uid()?);
+    let events = api.list(&ListParams::default().fields(&selector).limit(50)).await.ok()?;
+    let latest = events.items.into_iter().max_by_key(|event| event.last_timestamp.clone().map(|time| time.0))?;
+    latest.message
+}
+
+/// Whether the pod waits for its volumes, or for its container to be created.
+fn is_creating(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let reason =
+        |status: &k8s_openapi::api::core::v1::ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
+    statuses
+        .is_some_and(|statuses| statuses.iter().any(|status| reason(status).as_deref() == Some("ContainerCreating")))
+}
+
+/// Whether the pod serves.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.is_some_and(|conditions| {
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
+}
+
+fn grants(context: &Context) -> HostGrants {
+    let map = context.stores.host_grants.get(&context.settings.node_namespace, HOST_GRANTS_NAME);
+    let text = map.as_ref().and_then(|map| map.data.as_ref()?.get(HOST_GRANTS_KEY));
+    let Some(text) = text else { return HostGrants::default() };
+    // What cannot be read grants nothing.
+    serde_yaml::from_str(text)
+        .inspect_err(|error| tracing::warn!(%error, "the host grants cannot be read, so none is in force"))
+        .unwrap_or_default()
+}

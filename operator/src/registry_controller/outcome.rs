@@ -1,0 +1,160 @@
+//! What is made of a pass beyond its status: errors put into words, events, and whose turn it is to replace pods.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
+
+use super::status::{Problem, READY, RECONCILING, STALLED};
+use super::{Error, keys};
+use crate::api::registry::{Registry, RegistryStatus};
+use crate::apply;
+use crate::context::Context;
+use crate::keyring::rotation::Step;
+
+/// An error that a human can do something about, or that passes by itself, in words; any other is tried again.
+pub(super) fn explain(error: Error) -> Result<Problem, Error> {
+    match error {
+        Error::Apply(error) | Error::Keys(keys::Error::Apply(error)) => explain_apply(error),
+        Error::Keys(error @ keys::Error::SecretGone(_)) => Ok(Problem::passing("SecretGone", error.to_string())),
+        error => Err(error),
+    }
+}
+
+fn explain_apply(error: apply::Error) -> Result<Problem, Error> {
+    match &error {
+        apply::Error::AdoptionConflict { .. } => return Ok(Problem::stalled("AdoptionConflict", error.to_string())),
+        apply::Error::BeingRemoved { .. } => return Ok(Problem::passing("BeingRemoved", error.to_string())),
+        apply::Error::Api { .. } | apply::Error::Json(_) => {}
+    }
+    let Some(status) = error.status() else { return Err(error.into()) };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let terminating = causes.map(|cause| cause.reason.as_str()).any(|reason| reason == "NamespaceTerminating");
+    match status.code {
+        403 if terminating => Ok(Problem::passing("NamespaceTerminating", "the namespace is being deleted")),
+        403 if status.message.contains("exceeded quota") => Ok(Problem::stalled(
+            "QuotaExceeded",
+            format!("a ResourceQuota of this namespace leaves no room: {}", status.message),
+        )),
+        403 if status.message.contains("PersistentVolumeClaim")
+            || status.message.contains("persistentvolumeclaims") && status.message.contains("resize") =>
+        {
+            Ok(Problem::stalled(
+                "VolumeResizeRefused",
+                format!(
+                    "the volume cannot be enlarged; its StorageClass must have allowVolumeExpansion: {}",
+                    status.message
+                ),
+            ))
+        }
+        403 => Ok(Problem::stalled(
+            "Forbidden",
+            format!("the operator may not do this; see the chart's roles: {}", status.message),
+        )),
+        400 | 422 => Ok(Problem::stalled("Rejected", status.message.clone())),
+        _ => Err(error.into()),
+    }
+}
+
+/// Whether nothing moves and nothing is missing: what may be left alone.
+pub(super) fn is_settled(status: &RegistryStatus) -> bool {
+    let is_true = |type_: &str| find(status, type_).is_some_and(|condition| condition.status == "True");
+    !is_true(RECONCILING) && (is_true(READY) || is_true(STALLED) || status.ready_replicas == Some(0))
+}
+
+fn find<'a>(status: &'a RegistryStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Tells a human what they must know: what changed for better or worse, and which keys did.
+pub(super) async fn publish(
+    registry: &Registry,
+    before: &RegistryStatus,
+    after: &RegistryStatus,
+    steps: &[Step],
+    context: &Context,
+) {
+    let mut events = Vec::new();
+    let of = |status: &RegistryStatus, type_: &str| {
+        find(status, type_)
+            .map(|condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+    };
+    if let Some((_, reason, message)) = of(after, STALLED)
+        && of(before, STALLED).is_none_or(|(_, was, _)| was != reason)
+    {
+        events.push((EventType::Warning, reason, message));
+    }
+    let is_ready = |status: &RegistryStatus| of(status, READY).is_some_and(|(truth, _, _)| truth == "True");
+    match (is_ready(before), is_ready(after)) {
+        (false, true) => events.push((EventType::Normal, "Ready".into(), "it serves".into())),
+        (true, false) => {
+            let (_, reason, message) = of(after, READY).unwrap_or_default();
+            events.push((EventType::Warning, "NotReady".into(), format!("{reason}: {message}")));
+        }
+        _ => {}
+    }
+    if let Some((truth, reason, message)) = of(after, "HostsGranted")
+        && truth == "False"
+        && of(before, "HostsGranted").is_none_or(|(was, _, _)| was != truth)
+    {
+        events.push((EventType::Warning, reason, message));
+    }
+    events.extend(steps.iter().filter_map(|step| tell(*step)));
+    for (type_, reason, note) in events {
+        let note = Some(note.chars().take(1000).collect());
+        let event = Event { type_, reason, note, action: "Reconcile".into(), secondary: None };
+        if let Err(error) = context.recorder.publish(&event, &registry.object_ref(&())).await {
+            tracing::debug!(%error, "an event was not published");
+        }
+    }
+}
+
+/// The daily change of node credentials is no news.
+fn tell(step: Step) -> Option<(EventType, String, String)> {
+    let (type_, reason, note) = match step {
+        Step::CertificateIssued => (EventType::Normal, "CertificateIssued", "a new serving certificate was issued"),
+        Step::AuthorityIncoming => {
+            (EventType::Normal, "AuthorityIncoming", "a new private authority is trusted beside the old one")
+        }
+        Step::AuthoritySwitched => {
+            (EventType::Normal, "AuthoritySwitched", "the new private authority signs; every node trusts it")
+        }
+        Step::AuthoritySwitchedLate => (
+            EventType::Warning,
+            "AuthoritySwitchedLate",
+            "the new private authority signs after 24 hours, although not every node has said that it trusts it; see status.nodes",
+        ),
+        Step::AuthorityRetired => {
+            (EventType::Normal, "AuthorityRetired", "the old private authority is no longer trusted")
+        }
+        Step::NodeCredentialIncoming | Step::NodeCredentialSwitched | Step::NodeCredentialRetired => return None,
+    };
+    Some((type_, reason.into(), note.into()))
+}
+
+/// Whether this Deployment's pods have to wait until others have been replaced. A new one never waits.
+pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context: &Context) -> bool {
+    let Some(live) = live else { return false };
+    let uid = live.uid();
+    let template = |deployment: &Deployment| {
+        let spec = deployment.spec.as_ref()?;
+        let container = spec.template.spec.as_ref()?.containers.first()?;
+        Some((container.image.clone(), spec.template.metadata.as_ref()?.annotations.clone()))
+    };
+    if template(wanted) == template(live) || is_replacing(live) {
+        return false;
+    }
+    let others = context.stores.deployments.all();
+    others.iter().filter(|other| other.uid() != uid && is_replacing(other)).count() >= context.settings.max_rollouts
+}
+
+/// Whether pods are being replaced, and not stuck.
+fn is_replacing(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return true };
+    let conditions = status.conditions.iter().flatten();
+    let mut progressing = conditions.filter(|condition| condition.type_ == "Progressing");
+    status.observed_generation < deployment.metadata.generation
+        || progressing.any(|condition| {
+            condition.status == "True" && condition.reason.as_deref() != Some("NewReplicaSetAvailable")
+        })
+}

@@ -1,0 +1,94 @@
+//! What a status says of the volume.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use super::{Pass, Problem};
+use crate::api::condition::{Finding, Truth};
+use crate::api::registry::{StorageStatus, StorageType};
+use crate::registry_controller::dereference::{StorageClassState, is_bound};
+use crate::registry_controller::validate::ValidatedRegistry;
+
+/// Where the bytes are.
+pub fn status(pass: &Pass<'_>) -> Option<StorageStatus> {
+    let storage = &pass.registry.spec.storage;
+    let type_ = match (&storage.persistent_volume_claim, &storage.empty_dir) {
+        (Some(_), _) => StorageType::PersistentVolumeClaim,
+        (None, Some(_)) => StorageType::EmptyDir,
+        (None, None) => return None,
+    };
+    Some(StorageStatus {
+        type_,
+        claim_name: pass.validated.ok().and_then(ValidatedRegistry::claim_name),
+        capacity: pass.observed.claim.as_deref().and_then(capacity),
+    })
+}
+
+/// `StorageReady`.
+pub fn finding(pass: &Pass<'_>) -> Finding {
+    let type_ = "StorageReady";
+    if let Some(problem) = problem(pass) {
+        return Finding::new(type_, false, &problem.reason, problem.message);
+    }
+    match pass.validated {
+        Err(refusal) if matches!(refusal.reason, "ClaimNotFound" | "VolumeNotShared") => {
+            Finding::new(type_, false, refusal.reason, &refusal.message)
+        }
+        Err(_) => Finding::new(type_, Truth::Unknown, "NotLookedAt", "see Ready"),
+        Ok(validated) => match (validated.claim_name(), pass.observed.claim.as_deref()) {
+            (None, _) => Finding::new(type_, true, "EmptyDir", "the bytes live and die with the pod"),
+            (Some(_), Some(claim)) if is_resizing(claim) => {
+                Finding::new(type_, true, "Resizing", "the volume is being enlarged")
+            }
+            (Some(_), Some(claim)) if is_bound(claim) && validated.is_shared() => {
+                Finding::new(type_, true, "Bound", "the volume is there")
+            }
+            (Some(_), Some(claim)) if is_bound(claim) => Finding::new(
+                type_,
+                true,
+                "Bound",
+                "the volume is there; it is not ReadWriteMany, so one pod serves, and replacing it interrupts service for some seconds",
+            ),
+            (Some(_), _) => Finding::new(type_, false, "ClaimPending", "the claim has no volume yet"),
+        },
+    }
+}
+
+/// What a human must do about the volume.
+pub fn problem(pass: &Pass<'_>) -> Option<Problem> {
+    let validated = pass.validated.ok()?;
+    let claim = pass.observed.claim.as_deref()?;
+    let name = validated.claim_name()?;
+    if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") {
+        return Some(Problem::stalled(
+            "VolumeLost",
+            format!("PersistentVolumeClaim {name} has lost its volume; restore the PersistentVolume"),
+        ));
+    }
+    match pass.observed.storage_class {
+        StorageClassState::Fine => None,
+        StorageClassState::NoDefault => Some(Problem::stalled(
+            "NoDefaultStorageClass",
+            "the cluster has no default StorageClass; create a second Registry with spec.storage.persistentVolumeClaim.storageClassName, or let an administrator mark a class as default: kubectl annotate storageclass <name> storageclass.kubernetes.io/is-default-class=true",
+        )),
+        StorageClassState::NotFound => {
+            let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()).unwrap_or_default();
+            Some(Problem::stalled(
+                "StorageClassNotFound",
+                format!(
+                    "there is no StorageClass {class}; create it, or delete this Registry and create it with one that exists (kubectl get storageclass)"
+                ),
+            ))
+        }
+    }
+}
+
+fn capacity(claim: &PersistentVolumeClaim) -> Option<String> {
+    Some(claim.status.as_ref()?.capacity.as_ref()?.get("storage")?.0.clone())
+}
+
+fn is_resizing(claim: &PersistentVolumeClaim) -> bool {
+    let conditions = claim.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| matches!(condition.type_.as_str(), "Resizing" | "FileSystemResizePending"))
+    })
+}

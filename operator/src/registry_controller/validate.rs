@@ -1,0 +1,357 @@
+//! Step 2 (no client): what was written and what was found, made into a [`ValidatedRegistry`], or refused with a reason.
+//!
+//! After this step nobody reads the raw resource. Most of what could be wrong was refused by the API server already; what is
+//! checked here is what its rules cannot see, and what they would have refused had they not been evaded by an older
+//! definition.
+
+use std::time::Duration;
+
+use berth_contract::config::LogLevel;
+use k8s_openapi::api::core::v1::Service as KubeService;
+
+use super::dereference::Observed;
+use crate::api::registry::{
+    AccessMode, DeletionPolicy, LogLevel as ApiLogLevel, NodeAccess, PodTemplate, PullPolicy, Registry, RegistrySpec,
+    Service, Storage,
+};
+use crate::context::Settings;
+use crate::keyring::rotation::Lives;
+use crate::labels::Owner;
+use crate::node_entry::{RegistryName, own_hosts};
+
+/// The single input of the steps that build.
+#[derive(Clone, Debug)]
+pub struct ValidatedRegistry {
+    /// Which Registry this is.
+    pub owner: Owner,
+    /// How many pods serve.
+    pub replicas: i32,
+    /// What they run.
+    pub image: String,
+    /// When the kubelet pulls it.
+    pub pull_policy: PullPolicy,
+    /// What the kubelet pulls it with.
+    pub pull_secrets: Vec<String>,
+    /// Where the bytes are.
+    pub storage: ValidatedStorage,
+    /// What happens to them when the Registry goes.
+    pub deletion_policy: DeletionPolicy,
+    /// Whether every change of content is refused.
+    pub read_only: bool,
+    /// A Secret with a certificate of the user's.
+    pub tls_secret: Option<String>,
+    /// How long certificates live.
+    pub lives: Lives,
+    /// Names to certify beyond the Service's.
+    pub extra_dns_names: Vec<String>,
+    /// How the Service is made.
+    pub service: Service,
+    /// Whether nodes may pull.
+    pub nodes_pull: bool,
+    /// The Secret and key of an htpasswd file of the user's.
+    pub htpasswd: Option<(String, String)>,
+    /// The hosts that nodes ask this Registry for.
+    pub hosts: Vec<String>,
+    /// The hosts that were claimed and not granted.
+    pub refused_hosts: Vec<String>,
+    /// What the pods are given.
+    pub pod_template: PodTemplate,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// How long requests in progress may go on.
+    pub drain_timeout: Duration,
+    /// The domain of the cluster's Services.
+    pub cluster_domain: String,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValidatedStorage {
+    /// A claim that is made.
+    NewClaim {
+        /// How large.
+        size: String,
+        /// Of which class; the cluster's default when absent.
+        class: Option<String>,
+        /// How it may be mounted.
+        modes: Vec<AccessMode>,
+    },
+    /// A claim that exists.
+    ExistingClaim {
+        /// Its name.
+        name: String,
+        /// Whether several nodes may mount it.
+        shared: bool,
+    },
+    /// A directory that lives and dies with the pod.
+    EmptyDir {
+        /// How much it may hold.
+        size_limit: Option<String>,
+    },
+}
+
+/// Why a Registry cannot be served as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Refusal {
+    /// In one word.
+    pub reason: &'static str,
+    /// In a sentence that says what to do.
+    pub message: String,
+}
+
+impl ValidatedRegistry {
+    /// The URL inside the cluster.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.hosts.first().map_or("", String::as_str))
+    }
+
+    /// The claim that is mounted.
+    pub fn claim_name(&self) -> Option<String> {
+        match &self.storage {
+            ValidatedStorage::NewClaim { .. } => Some(self.owner.claim_name()),
+            ValidatedStorage::ExistingClaim { name, .. } => Some(name.clone()),
+            ValidatedStorage::EmptyDir { .. } => None,
+        }
+    }
+
+    /// Whether two pods may serve side by side.
+    pub fn is_shared(&self) -> bool {
+        match &self.storage {
+            ValidatedStorage::NewClaim { modes, .. } => modes.contains(&AccessMode::ReadWriteMany),
+            ValidatedStorage::ExistingClaim { shared, .. } => *shared,
+            ValidatedStorage::EmptyDir { .. } => false,
+        }
+    }
+
+    /// Every name and address that the private authority certifies; none while the Service has no address.
+    pub fn certificate_names(&self, service: Option<&KubeService>) -> Option<Vec<String>> {
+        let addresses = cluster_addresses(service?);
+        if addresses.is_empty() {
+            return None;
+        }
+        let Owner { namespace, name, .. } = &self.owner;
+        let mut names = own_hosts(namespace, name, &self.cluster_domain);
+        names.extend([format!("{name}.{namespace}"), name.clone(), "localhost".into()]);
+        // By a granted host nodes connect to the ClusterIP, and containerd still verifies that address; other clients in
+        // the cluster may use the name.
+        names.extend(self.hosts.iter().skip(2).cloned());
+        names.extend(self.extra_dns_names.iter().cloned());
+        names.extend(load_balancer_names(service?));
+        names.extend(addresses);
+        names.extend(["127.0.0.1".into(), "::1".into()]);
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Some(names)
+    }
+}
+
+/// The Service's addresses inside the cluster.
+pub fn cluster_addresses(service: &KubeService) -> Vec<String> {
+    let spec = service.spec.as_ref();
+    let addresses = spec.and_then(|spec| spec.cluster_ips.clone()).unwrap_or_default();
+    addresses.into_iter().filter(|address| !address.is_empty() && address != "None").collect()
+}
+
+fn load_balancer_names(service: &KubeService) -> Vec<String> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_ref());
+    ingress.into_iter().flatten().flat_map(|ingress| [ingress.ip.clone(), ingress.hostname.clone()]).flatten().collect()
+}
+
+/// Validates one Registry.
+pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -> Result<ValidatedRegistry, Refusal> {
+    let owner = owner(registry);
+    namespace_is_granted(&owner, settings)?;
+    let spec = &registry.spec;
+    let storage = storage(&spec.storage, observed)?;
+    let replicas = spec.replicas.unwrap_or(1);
+    let template = spec.pod_template.clone().unwrap_or_default();
+    let (hosts, refused_hosts) = hosts(&owner, spec, observed, settings);
+    let tls = spec.tls.clone().unwrap_or_default();
+    let access = spec.access.clone().unwrap_or_default();
+    let image = spec.image.clone().unwrap_or_default();
+    let validated = ValidatedRegistry {
+        replicas,
+        image: image_reference(&settings.registry_image, &image),
+        pull_policy: image.pull_policy.unwrap_or(PullPolicy::IfNotPresent),
+        pull_secrets: image.pull_secrets.into_iter().map(|secret| secret.name).collect(),
+        storage,
+        deletion_policy: spec.deletion_policy.unwrap_or_default(),
+        read_only: spec.read_only.unwrap_or_default(),
+        tls_secret: tls.secret_ref.map(|secret| secret.name),
+        lives: lives(&tls.private_ca.unwrap_or_default())?,
+        extra_dns_names: tls.extra_dns_names,
+        service: spec.service.clone().unwrap_or_default(),
+        nodes_pull: access.nodes.unwrap_or_default() == NodeAccess::Pull,
+        htpasswd: access
+            .htpasswd
+            .map(|users| (users.secret_ref.name, users.secret_ref.key.unwrap_or_else(|| "htpasswd".into()))),
+        hosts,
+        refused_hosts,
+        pod_template: template,
+        log_level: log_level(spec.log_level.unwrap_or_default()),
+        drain_timeout: duration(spec.drain_timeout.as_deref(), "drainTimeout", 60)?,
+        cluster_domain: settings.cluster_domain.clone(),
+        owner,
+    };
+    if validated.replicas > 1 && !validated.is_shared() {
+        return Err(Refusal {
+            reason: "VolumeNotShared",
+            message: format!(
+                "{} replicas need a volume that several nodes may mount, and this one is not ReadWriteMany; write replicas: 1, or use another volume",
+                validated.replicas
+            ),
+        });
+    }
+    Ok(validated)
+}
+
+/// Which Registry this is.
+pub fn owner(registry: &Registry) -> Owner {
+    let meta = &registry.metadata;
+    Owner {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+    }
+}
+
+fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusal> {
+    if settings.watch_namespaces.is_empty() || settings.watch_namespaces.contains(&owner.namespace) {
+        return Ok(());
+    }
+    let mut namespaces: Vec<&str> = settings.watch_namespaces.iter().map(String::as_str).collect();
+    namespaces.push(&owner.namespace);
+    Err(Refusal {
+        reason: "NamespaceNotGranted",
+        message: format!(
+            "the operator has no rights in this namespace; an administrator grants them with: helm upgrade {} charts/berth --namespace {} --reuse-values --set 'watchNamespaces={{{}}}'",
+            settings.release,
+            settings.namespace,
+            namespaces.join(",")
+        ),
+    })
+}
+
+fn storage(storage: &Storage, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
+    match (&storage.persistent_volume_claim, &storage.empty_dir) {
+        (None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
+        (Some(claim), None) => match (&claim.size, &claim.existing_claim) {
+            (Some(size), None) => Ok(ValidatedStorage::NewClaim {
+                size: size.clone(),
+                class: claim.storage_class_name.clone(),
+                modes: if claim.access_modes.is_empty() {
+                    vec![AccessMode::ReadWriteOnce]
+                } else {
+                    claim.access_modes.clone()
+                },
+            }),
+            (None, Some(name)) => existing_claim(name, observed),
+            _ => Err(invalid("storage.persistentVolumeClaim: write either size or existingClaim")),
+        },
+        _ => Err(invalid("storage: write exactly one of persistentVolumeClaim and emptyDir")),
+    }
+}
+
+fn existing_claim(name: &str, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
+    let Some(claim) = &observed.claim else {
+        return Err(Refusal {
+            reason: "ClaimNotFound",
+            message: format!(
+                "spec.storage.persistentVolumeClaim.existingClaim: there is no PersistentVolumeClaim {name} in this namespace; create it, or make a Registry with size instead"
+            ),
+        });
+    };
+    let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+    let shared = modes.is_some_and(|modes| modes.iter().any(|mode| mode == AccessMode::ReadWriteMany.as_str()));
+    Ok(ValidatedStorage::ExistingClaim { name: name.into(), shared })
+}
+
+fn hosts(owner: &Owner, spec: &RegistrySpec, observed: &Observed, settings: &Settings) -> (Vec<String>, Vec<String>) {
+    let name = RegistryName { namespace: owner.namespace.clone(), name: owner.name.clone(), uid: owner.uid.clone() };
+    let claimed = spec.nodes.iter().flat_map(|nodes| nodes.hosts.iter().cloned());
+    let mut hosts = own_hosts(&owner.namespace, &owner.name, &settings.cluster_domain);
+    let (granted, refused): (Vec<_>, Vec<_>) = claimed
+        .filter(|host| !hosts.contains(host))
+        .partition(|host| observed.grants.permit(host, &name, &settings.cluster_domain));
+    hosts.extend(granted);
+    (hosts, refused)
+}
+
+fn lives(ca: &crate::api::registry::PrivateCa) -> Result<Lives, Refusal> {
+    let optional = |text: Option<&str>, field| text.map(|text| duration(Some(text), field, 0)).transpose();
+    Ok(Lives {
+        authority: duration(ca.authority_duration.as_deref(), "tls.privateCA.authorityDuration", 43_800 * 3600)?,
+        certificate: duration(ca.certificate_duration.as_deref(), "tls.privateCA.certificateDuration", 2160 * 3600)?,
+        renew_before: optional(ca.renew_before.as_deref(), "tls.privateCA.renewBefore")?,
+    })
+}
+
+fn duration(text: Option<&str>, field: &str, default: u64) -> Result<Duration, Refusal> {
+    let Some(text) = text else { return Ok(Duration::from_secs(default)) };
+    let parsed: Result<berth_contract::Duration, _> = text.parse();
+    parsed.map(berth_contract::Duration::get).map_err(|error| invalid(&format!("{field}: {error}")))
+}
+
+fn invalid(message: &str) -> Refusal {
+    Refusal { reason: "InvalidSpec", message: message.into() }
+}
+
+const fn log_level(level: ApiLogLevel) -> LogLevel {
+    match level {
+        ApiLogLevel::Error => LogLevel::Error,
+        ApiLogLevel::Warn => LogLevel::Warn,
+        ApiLogLevel::Info => LogLevel::Info,
+        ApiLogLevel::Debug => LogLevel::Debug,
+        ApiLogLevel::Trace => LogLevel::Trace,
+    }
+}
+
+/// `default` with what the Registry says instead.
+fn image_reference(default: &str, image: &crate::api::registry::Image) -> String {
+    let (rest, digest) = default.split_once('@').map_or((default, None), |(rest, digest)| (rest, Some(digest)));
+    // A ':' before the last '/' belongs to a port.
+    let name_at = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (repository, tag) = rest[name_at..]
+        .rfind(':')
+        .map_or((rest, None), |colon| (&rest[..name_at + colon], Some(&rest[name_at + colon + 1..])));
+    let repository = image.repository.as_deref().unwrap_or(repository);
+    match (&image.digest, &image.tag) {
+        (Some(digest), _) => format!("{repository}@{digest}"),
+        (None, Some(tag)) => format!("{repository}:{tag}"),
+        (None, None) => match (digest, tag) {
+            (Some(digest), _) => format!("{repository}@{digest}"),
+            (None, Some(tag)) => format!("{repository}:{tag}"),
+            (None, None) => repository.to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::registry::Image;
+
+    #[test]
+    fn an_image_is_the_default_with_what_the_registry_says_instead() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let image = |repository: &str, tag: &str, digest: &str| Image {
+            repository: (!repository.is_empty()).then(|| repository.into()),
+            tag: (!tag.is_empty()).then(|| tag.into()),
+            digest: (!digest.is_empty()).then(|| digest.into()),
+            ..Default::default()
+        };
+        for (default, image, expected) in [
+            ("r:5000/a:1", image("", "", ""), "r:5000/a:1".to_owned()),
+            ("r:5000/a:1", image("b", "", ""), "b:1".into()),
+            ("r:5000/a:1", image("", "2", ""), "r:5000/a:2".into()),
+            ("r:5000/a", image("", "", ""), "r:5000/a".into()),
+            ("a:1", image("", "", &digest), format!("a@{digest}")),
+            (&format!("a:1@{digest}"), image("", "", ""), format!("a@{digest}")),
+            (&format!("a@{digest}"), image("", "2", ""), "a:2".into()),
+        ] {
+            assert_eq!(image_reference(default, &image), expected);
+        }
+    }
+}
