@@ -9,7 +9,8 @@
 //! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
-//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `check`, `error`.
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `deadline`,
+//! `check`, `error`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +23,10 @@ mod blob;
 mod body;
 mod catalog;
 mod check;
+#[cfg(test)]
+mod costs;
 mod dead;
+mod deadline;
 mod driver;
 mod error;
 mod layout;

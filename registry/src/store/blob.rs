@@ -1,7 +1,7 @@
 //! Blobs: bytes under a digest, readable through the repositories that link them.
 
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use berth_oci::{Digest, Hasher, RepositoryName};
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use futures::Stream;
 use ulid::Ulid;
 
 use super::body;
+use super::deadline::{Deadline, HALF_GRACE};
 use super::driver::{Content, ContentStream, Stage};
 use super::error::{BodyError, Result};
 use super::layout::{Key, LinkName, Prefix, decode};
@@ -42,11 +43,18 @@ impl Store {
     /// # Errors
     /// When storage fails.
     pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>> {
-        for link in self.links(repository, digest).await? {
-            if let Some(content) = self.driver.open(&Key::Data(link.data)).await?
-                && content.size() == link.size
-            {
-                return Ok(Some(Blob { content }));
+        // A link that leads nowhere may be a duplicate that was just collected, of which a younger one stands.
+        for _ in 0..2 {
+            let links = self.links(repository, digest).await?;
+            for link in &links {
+                if let Some(content) = self.driver.open(&Key::Data(link.data)).await?
+                    && content.size() == link.size
+                {
+                    return Ok(Some(Blob { content }));
+                }
+            }
+            if links.is_empty() {
+                break;
             }
         }
         Ok(None)
@@ -177,14 +185,17 @@ impl Store {
         data: Ulid,
         size: u64,
     ) -> Result<()> {
+        let deadline = Deadline::begin();
         let name = LinkName { link: Ulid::generate(), data, size };
         let values = vec![(link_key(repository, digest, name), Bytes::new())];
         self.driver.create(values, &[Key::Data(data)]).await?;
-        self.hint(repository, digest, name).await
+        self.hint(repository, digest, name).await?;
+        deadline.check()
     }
 
     /// Links data that was there before, by the rely rule: own link first, then the dead, then whether it is still there.
     async fn link_to_older(&self, repository: &RepositoryName, digest: &Digest, older: LinkName) -> Result<bool> {
+        let deadline = Deadline::begin();
         let own = LinkName { link: Ulid::generate(), ..older };
         let key = link_key(repository, digest, own);
         self.driver.create(vec![(key.clone(), Bytes::new())], &[Key::Data(older.data)]).await?;
@@ -198,7 +209,7 @@ impl Store {
         } else {
             self.driver.remove(&[key]).await?;
         }
-        Ok(linked)
+        deadline.check().map(|()| linked)
     }
 
     /// A link to new data with the bytes of a link that is dead or dying. `None`: they are gone.
@@ -208,6 +219,7 @@ impl Store {
         digest: &Digest,
         dying: LinkName,
     ) -> Result<Option<LinkName>> {
+        let deadline = Deadline::begin();
         let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: dying.size };
         if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data)).await? {
             return Ok(None);
@@ -215,7 +227,7 @@ impl Store {
         let values = vec![(link_key(repository, digest, fresh), Bytes::new())];
         self.driver.create(values, &[Key::Data(fresh.data)]).await?;
         self.hint(repository, digest, fresh).await?;
-        Ok(Some(fresh))
+        deadline.check().map(|()| Some(fresh))
     }
 
     async fn hint(&self, repository: &RepositoryName, digest: &Digest, name: LinkName) -> Result<()> {
@@ -223,9 +235,9 @@ impl Store {
     }
 }
 
-/// Half of the collector's shortest grace (24 h): what is younger stays long enough for a manifest to come.
+/// Whether a link stays long enough for a manifest to come.
 fn is_young(link: Ulid) -> bool {
-    SystemTime::now().duration_since(link.datetime()).is_ok_and(|age| age < Duration::from_hours(12))
+    SystemTime::now().duration_since(link.datetime()).is_ok_and(|age| age < HALF_GRACE)
 }
 
 pub(super) fn link_key(repository: &RepositoryName, digest: &Digest, name: LinkName) -> Key {

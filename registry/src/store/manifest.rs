@@ -1,6 +1,6 @@
 //! Manifests: records of bytes, and the request that makes one.
 
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
 
 use berth_oci::{Child, Descriptor, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use ulid::Ulid;
 use super::Store;
 use super::blob::link_key;
 use super::dead::Dead;
+use super::deadline::Deadline;
 use super::error::{Result, StoreError};
 use super::layout::{BackReferenceName, Key, LinkName, Prefix, RecordName, ReferrerName};
 
@@ -50,8 +51,6 @@ type PutResult<T> = std::result::Result<T, PutManifestError>;
 
 /// Records of one digest in one repository that are looked at. They are all the same.
 const MOST_RECORDS: usize = 64;
-/// A request that took longer than this could outlive the collector's grace for what it wrote first.
-const LONGEST_PUT: Duration = Duration::from_hours(1);
 
 impl Store {
     /// The manifest that a tag or a digest names.
@@ -77,12 +76,7 @@ impl Store {
         bytes: Bytes,
         tags: &[Tag],
     ) -> PutResult<()> {
-        let put = Put { repository, digest, manifest, bytes, begun: Instant::now() };
-        let name = self.record(&put, tags).await?;
-        for tag in tags {
-            self.point(repository, tag, digest, name).await?;
-        }
-        Ok(())
+        self.put(&Put { repository, digest, manifest, bytes, tags, deadline: Deadline::begin() }).await
     }
 
     /// Deletes a manifest with all its tags. `false`: it was not there.
@@ -90,14 +84,18 @@ impl Store {
     /// # Errors
     /// When storage fails. Tags that are gone by then stay gone.
     pub async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        let back_references = self.back_references(repository, digest).await?;
+        for name in &back_references {
+            self.untag(repository, digest, name).await?;
+        }
+        // Listed after the back-references, so that each of those that are removed takes its record with it.
         let names = self.driver.list(&Prefix::Records(repository.clone(), digest.clone()), usize::MAX).await?;
         let names: Vec<RecordName> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let records: Vec<_> = names.iter().map(|name| record_key(repository, digest, *name)).collect();
-        if records.is_empty() {
+        if names.is_empty() {
             return Ok(false);
         }
-        let back_references = self.untag_all(repository, digest, &names).await?;
         let subject = self.subject_of(repository, digest).await?;
+        let records: Vec<_> = names.iter().map(|name| record_key(repository, digest, *name)).collect();
         // From here on no record can be found: what is left over afterwards belongs to a record that is gone.
         self.driver.remove(&records).await?;
         let referrers = names.iter().zip(subject.iter().cycle()).map(|(name, subject)| Key::Referrer {
@@ -105,7 +103,12 @@ impl Store {
             subject: subject.clone(),
             name: ReferrerName { digest: digest.clone(), record: name.record },
         });
-        self.driver.remove(&back_references.into_iter().chain(referrers).collect::<Vec<_>>()).await?;
+        let back_references = back_references.into_iter().map(|name| Key::BackReference {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            name,
+        });
+        self.driver.remove(&back_references.chain(referrers).collect::<Vec<_>>()).await?;
         Ok(true)
     }
 
@@ -115,12 +118,19 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<StoredManifest>> {
-        for name in self.records(repository, digest).await? {
-            match self.read_record(repository, digest, name).await {
-                Ok(Some(manifest)) => return Ok(Some(manifest)),
-                Ok(None) => {}
-                // Torn by a power cut before it was answered, or damaged: another one may be whole.
-                Err(error) => tracing::error!(%error, "a record of a manifest is damaged"),
+        // One that is listed and gone a moment later may have been a duplicate, of which a younger one stands.
+        for _ in 0..2 {
+            let names = self.records(repository, digest).await?;
+            for name in &names {
+                match self.read_record(repository, digest, *name).await {
+                    Ok(Some(manifest)) => return Ok(Some(manifest)),
+                    Ok(None) => {}
+                    // Torn by a power cut before it was answered, or damaged: another one may be whole.
+                    Err(error) => tracing::error!(%error, "a record of a manifest is damaged"),
+                }
+            }
+            if names.is_empty() {
+                break;
             }
         }
         Ok(None)
@@ -152,44 +162,48 @@ impl Store {
         Ok(manifest.and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())))
     }
 
-    /// Writes a record by the rely rule: an intent first, which protects what it names from the collector but is not
+    /// Puts a manifest by the rely rule: an intent first, which protects what it names from the collector but is not
     /// visible, then the dead, then whether everything is there. A record is visible, so it is only written when it can
     /// stay: somebody else may build on it at once.
-    async fn record(&self, put: &Put<'_>, tags: &[Tag]) -> PutResult<RecordName> {
+    async fn put(&self, put: &Put<'_>) -> PutResult<()> {
         let name = RecordName { record: Ulid::generate(), kind: put.manifest.kind() };
-        // Once before anything is written, so that only a race with the collector is refused later.
-        self.find_children(put, &Dead::default()).await?;
+        // Once before anything is written, so that only a race is refused later.
+        let validated = self.find_children(put, &Dead::default(), &HashSet::new()).await?;
         let intent = Key::Intent { repository: put.repository.clone(), digest: put.digest.clone(), name };
         self.driver.leave(vec![(intent.clone(), put.bytes.clone())]).await?;
-        let recorded = self.record_intended(put, name, tags).await;
-        // An intent that stays behind keeps its children alive until it is swept, and does no other harm.
+        let done = self.put_intended(put, name, &validated.entries).await;
+        // Not before the tags are written: until then it is the intent that keeps the record. One that stays behind keeps
+        // its children alive until it is swept, and does no other harm.
         if let Err(error) = self.driver.remove(&[intent]).await {
             tracing::warn!(%error, "an intent was left behind");
         }
-        recorded.map(|()| name)
+        done
     }
 
-    async fn record_intended(&self, put: &Put<'_>, name: RecordName, tags: &[Tag]) -> PutResult<()> {
+    async fn put_intended(&self, put: &Put<'_>, name: RecordName, entries: &HashSet<Digest>) -> PutResult<()> {
         let relied = loop {
             let dead = self.dead().await?;
-            let found = self.find_children(put, &dead).await?;
+            let found = self.find_children(put, &dead, entries).await?;
             // Fresh incarnations were made after the list was read: they are relied on by a list of their own.
             if !found.fresh {
                 break found.relied;
             }
         };
-        if put.begun.elapsed() > LONGEST_PUT {
-            let late = "the request took so long that what it relied on may have been collected";
-            return Err(StoreError::other(format!("record {}", put.digest), late).into());
-        }
+        put.deadline.check()?;
         let mut values = vec![(record_key(put.repository, put.digest, name), put.bytes.clone())];
         values.extend(put.referrer(name)?);
-        values.extend(tags.iter().map(|tag| (put.back_reference(tag, name), Bytes::new())));
-        Ok(self.driver.create(values, &relied).await?)
+        values.extend(put.tags.iter().map(|tag| (put.back_reference(tag, name), Bytes::new())));
+        self.driver.create(values, &relied).await?;
+        for tag in put.tags {
+            put.deadline.check()?;
+            self.point(put.repository, tag, put.digest, name).await?;
+        }
+        Ok(put.deadline.check()?)
     }
 
-    /// Finds every child that must be there, and those that may; gives what is dead a fresh incarnation.
-    async fn find_children(&self, put: &Put<'_>, dead: &Dead) -> PutResult<Found> {
+    /// Finds every child that must be there, and those that may; gives what is dead a fresh incarnation. `entries` of an
+    /// index must be there because they were a moment ago.
+    async fn find_children(&self, put: &Put<'_>, dead: &Dead, entries: &HashSet<Digest>) -> PutResult<Found> {
         let mut found = Found::default();
         for child in put.manifest.children() {
             let descriptor = child.descriptor();
@@ -200,7 +214,10 @@ impl Store {
                         || self.find_blob(put, descriptor, dead, &mut found).await?
                 }
             };
-            if !there && matches!(child, Child::Blob(_)) {
+            if there && matches!(child, Child::Entry(_)) {
+                found.entries.insert(descriptor.digest.clone());
+            }
+            if !there && (matches!(child, Child::Blob(_)) || entries.contains(&descriptor.digest)) {
                 return Err(PutManifestError::ChildUnknown(descriptor.digest.clone()));
             }
         }
@@ -273,9 +290,10 @@ impl Store {
                 digest: &child.digest,
                 manifest: &manifest,
                 bytes: child.bytes,
-                begun: parent.begun,
+                tags: &[],
+                deadline: parent.deadline,
             };
-            self.record(&put, &[]).await.map(|_| true)
+            self.put(&put).await.map(|()| true)
         }
         .boxed()
     }
@@ -287,13 +305,16 @@ struct Put<'a> {
     digest: &'a Digest,
     manifest: &'a Manifest,
     bytes: Bytes,
-    begun: Instant,
+    tags: &'a [Tag],
+    deadline: Deadline,
 }
 
 /// What a manifest relies on.
 #[derive(Default)]
 struct Found {
     relied: Vec<Key>,
+    /// Children of an index that are there.
+    entries: HashSet<Digest>,
     /// Something was dead and has a fresh incarnation now.
     fresh: bool,
 }

@@ -100,34 +100,28 @@ impl Store {
         Err(StoreError::other(format!("read {key}"), "it changes faster than it can be read"))
     }
 
-    /// Removes the tags that name one of these records, and says which back-references led to them.
-    pub(super) async fn untag_all(
+    /// The tags that were ever pointed at a digest, each with the record that it was pointed at.
+    pub(super) async fn back_references(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        records: &[RecordName],
-    ) -> Result<Vec<Key>> {
+    ) -> Result<Vec<BackReferenceName>> {
         let names = self.driver.list(&Prefix::BackReferences(repository.clone(), digest.clone()), usize::MAX).await?;
-        let mut back_references = Vec::new();
-        for name in names.iter().filter_map(|name| name.parse::<BackReferenceName>().ok()) {
-            self.untag(repository, &name.tag, digest, records).await?;
-            back_references.push(Key::BackReference { repository: repository.clone(), digest: digest.clone(), name });
-        }
-        Ok(back_references)
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    async fn untag(
+    /// Removes a tag if it still names that record.
+    pub(super) async fn untag(
         &self,
         repository: &RepositoryName,
-        tag: &Tag,
         digest: &Digest,
-        records: &[RecordName],
+        back_reference: &BackReferenceName,
     ) -> Result<()> {
-        let key = tag_key(repository, tag);
+        let key = tag_key(repository, &back_reference.tag);
         while let Some(bytes) = self.read_tag(&key).await? {
             let (named, name) = parse(&key, &bytes)?;
-            let names_a_newer_one = named != *digest || !records.contains(&name);
-            if names_a_newer_one || self.driver.remove_tag_if(&key, &bytes).await? {
+            let has_moved_on = named != *digest || name.record != back_reference.record;
+            if has_moved_on || self.driver.remove_tag_if(&key, &bytes).await? {
                 break;
             }
         }

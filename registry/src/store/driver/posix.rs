@@ -110,6 +110,12 @@ impl Posix {
         Self { shared: Arc::new(shared) }
     }
 
+    /// How often fsync(2) was called.
+    #[cfg(test)]
+    pub(crate) fn syncs(&self) -> u64 {
+        self.shared.durability.syncs()
+    }
+
     fn path(&self, key: &Key) -> PathBuf {
         self.shared.root.join(key.to_string())
     }

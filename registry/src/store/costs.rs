@@ -1,0 +1,250 @@
+//! What each request costs storage, counted: these figures are what makes the registry fast on disks and cheap on buckets,
+//! so they must not creep.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use berth_oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName};
+use bytes::Bytes;
+use futures::stream;
+
+use super::driver::{Content, Driver, Object, Page, Posix, Stage};
+use super::error::Result;
+use super::layout::{Key, Prefix};
+use super::{BodyError, Store};
+
+/// A driver that counts what is asked of the one behind it.
+#[derive(Debug)]
+struct Counting<D> {
+    behind: D,
+    counts: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+impl<D> Counting<D> {
+    fn count(&self, operation: &'static str) {
+        *self.counts.lock().unwrap().entry(operation).or_default() += 1;
+    }
+}
+
+#[async_trait]
+impl<D: Driver> Driver for Counting<D> {
+    async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()> {
+        self.count("create");
+        self.behind.create(values, also).await
+    }
+
+    async fn leave(&self, values: Vec<(Key, Bytes)>) -> Result<()> {
+        self.count("leave");
+        self.behind.leave(values).await
+    }
+
+    async fn stage(&self, key: Key) -> Result<Box<dyn Stage>> {
+        self.count("stage");
+        self.behind.stage(key).await
+    }
+
+    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool> {
+        self.count("duplicate");
+        self.behind.duplicate(from, to).await
+    }
+
+    async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
+        self.count("join");
+        self.behind.join(parts, to).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.count("read");
+        self.behind.read(key).await
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>> {
+        self.count("size");
+        self.behind.size(key).await
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<Content>> {
+        self.count("open");
+        self.behind.open(key).await
+    }
+
+    async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
+        self.count("list");
+        self.behind.list(prefix, limit).await
+    }
+
+    async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
+        self.count("page");
+        self.behind.page(prefix, after, limit).await
+    }
+
+    async fn remove(&self, keys: &[Key]) -> Result<()> {
+        self.count("remove");
+        self.behind.remove(keys).await
+    }
+
+    async fn replace(&self, tag: &Key, value: Bytes) -> Result<()> {
+        self.count("replace");
+        self.behind.replace(tag, value).await
+    }
+
+    async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
+        self.count("remove_tag_if");
+        self.behind.remove_tag_if(tag, expected).await
+    }
+
+    async fn walk(&self) -> Result<Vec<String>> {
+        self.behind.walk().await
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        self.behind.sweep().await
+    }
+}
+
+fn repository() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+fn body(bytes: &'static [u8]) -> impl futures::Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin {
+    stream::iter([Ok(Bytes::from_static(bytes))])
+}
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes)
+}
+
+/// An image of a config and five layers, which must have been pushed.
+fn image() -> Bytes {
+    let descriptor = |name: &str| {
+        let (digest, size) = (digest_of(name.as_bytes()), name.len());
+        format!(r#"{{"mediaType":"application/octet-stream","digest":"{digest}","size":{size}}}"#)
+    };
+    let layers: Vec<_> = LAYERS.iter().map(|name| descriptor(name)).collect();
+    format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, descriptor("config"), layers.join(",")).into()
+}
+
+const LAYERS: [&str; 5] = ["one", "two", "three", "four", "five"];
+
+/// Steps of a push and a pull, each with what it cost.
+async fn costs<D: Driver + 'static>(driver: D) -> Vec<(&'static str, String)> {
+    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+    let store = Store::on(Arc::new(Counting { behind: driver, counts: Arc::clone(&counts) }));
+    let take = || {
+        let counts = std::mem::take(&mut *counts.lock().unwrap());
+        counts.iter().map(|(operation, count)| format!("{count} {operation}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut costs = Vec::new();
+    let config = digest_of(b"config");
+
+    assert!(store.blob(&repository(), &config).await.unwrap().is_none());
+    costs.push(("HEAD of a blob that is not there", take()));
+
+    store.put_blob(&repository(), &config, body(b"config")).await.unwrap();
+    costs.push(("blob in one request", take()));
+
+    let state = store.start_upload(repository(), "me".into(), Algorithm::Sha256);
+    costs.push(("POST upload", take()));
+    let state = store.append(&state, None, body(b"one")).await.unwrap();
+    costs.push(("PATCH", take()));
+    store.finish_upload(&state, None, body(b""), &digest_of(b"one")).await.unwrap();
+    costs.push(("PUT upload", take()));
+
+    for layer in &LAYERS[1..] {
+        store.put_blob(&repository(), &digest_of(layer.as_bytes()), body(layer.as_bytes())).await.unwrap();
+    }
+    take();
+    assert!(store.blob(&repository(), &config).await.unwrap().is_some());
+    costs.push(("HEAD or GET of a blob", take()));
+
+    let bytes = image();
+    let manifest = Manifest::parse(ManifestKind::OciManifest, &bytes).unwrap();
+    let tags = ["v1".parse().unwrap()];
+    store.put_manifest(&repository(), &digest_of(&bytes), &manifest, bytes.clone(), &tags).await.unwrap();
+    costs.push(("PUT manifest with six children, by tag", take()));
+
+    store.manifest(&repository(), &Reference::Tag(tags[0].clone())).await.unwrap().unwrap();
+    costs.push(("HEAD or GET of a manifest by tag", take()));
+    store.manifest(&repository(), &Reference::Digest(digest_of(&bytes))).await.unwrap().unwrap();
+    costs.push(("HEAD or GET of a manifest by digest", take()));
+
+    store.mount_blob(&"other".parse().unwrap(), &config, &repository()).await.unwrap();
+    costs.push(("mount", take()));
+    store.tags(&repository(), None, 100).await.unwrap();
+    costs.push(("page of tags", take()));
+    store.delete_tag(&repository(), &tags[0]).await.unwrap();
+    costs.push(("DELETE tag", take()));
+    costs
+}
+
+#[tokio::test]
+async fn no_request_costs_more_operations_than_it_is_known_to() {
+    let expected = [
+        ("HEAD of a blob that is not there", "1 list"),
+        ("blob in one request", "1 create, 1 leave, 3 list, 1 stage"),
+        ("POST upload", ""),
+        ("PATCH", "1 create, 1 list, 1 stage"),
+        ("PUT upload", "1 create, 1 join, 2 leave, 5 list, 1 remove, 2 size, 1 stage"),
+        ("HEAD or GET of a blob", "1 list, 1 open"),
+        ("PUT manifest with six children, by tag", "1 create, 1 leave, 13 list, 1 remove, 1 replace, 12 size"),
+        ("HEAD or GET of a manifest by tag", "2 read"),
+        ("HEAD or GET of a manifest by digest", "1 list, 1 read"),
+        ("mount", "1 create, 1 leave, 2 list, 1 size"),
+        ("page of tags", "1 page"),
+        ("DELETE tag", "1 read, 1 remove_tag_if"),
+    ];
+    let expected = expected.map(|(step, cost)| (step, cost.to_owned()));
+    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    assert_eq!(costs(memory).await, expected);
+    let root = tempfile::tempdir().unwrap();
+    assert_eq!(costs(Posix::open(root.path()).unwrap()).await, expected);
+}
+
+#[tokio::test]
+async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
+    let root = tempfile::tempdir().unwrap();
+    let posix = Posix::open(root.path()).unwrap();
+    let store = Store::on(Arc::new(posix.clone()));
+    let mut before = posix.syncs();
+    let mut syncs = || {
+        let syncs = posix.syncs() - before;
+        before += syncs;
+        syncs
+    };
+    // The first push makes the directories on the way too: d, r and the repository's own.
+    store.put_blob(&repository(), &digest_of(b"config"), body(b"config")).await.unwrap();
+    assert_eq!(syncs(), 8, "first blob");
+    // The bytes; then the shard (new, so `d` too), the digest's directory, and the one that holds it.
+    store.put_blob(&repository(), &digest_of(b"two"), body(b"two")).await.unwrap();
+    assert!(matches!(syncs(), 4 | 5), "blob in one request");
+
+    let state = store.start_upload(repository(), "me".into(), Algorithm::Sha256);
+    let state = store.append(&state, None, body(b"one")).await.unwrap();
+    assert_eq!(syncs(), 4, "first PATCH ever: the bytes, the upload's directory, u, and the root");
+    let state = store.append(&state, None, body(b" more")).await.unwrap();
+    assert_eq!(syncs(), 2, "PATCH: the bytes and the upload's directory");
+    store.finish_upload(&state, None, body(b""), &digest_of(b"one more")).await.unwrap();
+    assert!(matches!(syncs(), 4..=7), "PUT: the joined bytes and the names, and what removing the segments changed");
+
+    for layer in LAYERS {
+        store.put_blob(&repository(), &digest_of(layer.as_bytes()), body(layer.as_bytes())).await.unwrap();
+    }
+    syncs();
+    let bytes = image();
+    let manifest = Manifest::parse(ManifestKind::OciManifest, &bytes).unwrap();
+    let put = |tag: &'static str| {
+        let (store, bytes, manifest) = (store.clone(), bytes.clone(), manifest.clone());
+        async move {
+            let tags = [tag.parse().unwrap()];
+            store.put_manifest(&repository(), &digest_of(&bytes), &manifest, bytes, &tags).await.unwrap();
+        }
+    };
+    put("v1").await;
+    assert_eq!(syncs(), 10, "first manifest of a repository");
+    put("v2").await;
+    assert_eq!(syncs(), 6, "manifest by tag: record, its directory, the back-reference's; intent; tag, its directory");
+    store.blob(&repository(), &digest_of(b"config")).await.unwrap();
+    store.manifest(&repository(), &Reference::Tag("v1".parse().unwrap())).await.unwrap();
+    assert_eq!(syncs(), 0, "reading");
+}
