@@ -11,8 +11,10 @@ pub(crate) struct Collector {
     batch: u8,
     /// What may still be deleted: first what the batch names, then what the second mark did not spare.
     kill: Vec<Key>,
-    /// Of these, what has a keeper: a duplicate.
-    redundant: Vec<Key>,
+    /// What the batches name, from their list until the keepers are chosen.
+    dead: Vec<Key>,
+    /// Of `kill`, what is a duplicate of something that stays, and that keeper.
+    redundant: Vec<(Key, Key)>,
     runs: u8,
 }
 
@@ -21,7 +23,9 @@ enum Step {
     Idle,
     WriteBatch,
     /// The second mark, list by list.
+    ListDead,
     Keepers,
+    KeepersData,
     Intents(Repo),
     Records(Repo),
     Tags(Repo),
@@ -32,14 +36,16 @@ enum Step {
 
 impl Collector {
     pub(crate) fn new(runs: u8) -> Self {
-        Self { step: Step::Idle, batch: 0, kill: Vec::new(), redundant: Vec::new(), runs }
+        Self { step: Step::Idle, batch: 0, kill: Vec::new(), dead: Vec::new(), redundant: Vec::new(), runs }
     }
 
     pub(crate) fn steps(self, turn: &mut Turn<'_>) {
         match self.step {
             Step::Idle => self.idle(turn),
             Step::WriteBatch => self.write_batch(turn),
+            Step::ListDead => self.list_dead(turn),
             Step::Keepers => self.list_keepers(turn),
+            Step::KeepersData => self.check_keepers(turn),
             Step::Intents(repo) => self.mark_again(turn, "collect: mark 2, list intents", repo),
             Step::Records(repo) => self.mark_again(turn, "collect: mark 2, list records", repo),
             Step::Tags(repo) => self.mark_again(turn, "collect: mark 2, list tags", repo),
@@ -68,7 +74,7 @@ impl Collector {
                 turn.step(what, None, |next| run.stay(next));
             }
         }
-        for entry in entries_of_gone_records(turn.store()) {
+        for entry in entries_of_gone_records(turn.protocol, turn.store()) {
             turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry));
         }
         let dangling: Vec<_> =
@@ -88,15 +94,40 @@ impl Collector {
     }
 
     fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
-        if turn.protocol.rules.second_mark { Step::Keepers } else { Step::Delete }
+        if turn.protocol.rules.second_mark { Step::ListDead } else { Step::Delete }
     }
 
     /// A duplicate may go if something that no batch names stands for it. This list of the batches comes after the own batch.
+    fn list_dead(mut self, turn: &mut Turn<'_>) {
+        if turn.protocol.rules.keeper_is_not_dead {
+            self.dead = turn.store().batches().iter().flat_map(|(_, names)| names.clone()).collect();
+            self.dead.sort_unstable();
+            self.dead.dedup();
+        }
+        self.step = Step::Keepers;
+        turn.step("collect: mark 2, list dead", None, |next| self.stay(next));
+    }
+
     fn list_keepers(mut self, turn: &mut Turn<'_>) {
-        let keeps = |key: Key| has_keeper(turn.store(), key, turn.protocol.rules.keeper_is_not_dead);
-        self.redundant = self.kill.iter().copied().filter(|key| keeps(*key)).collect();
+        let lives = |key: Key| {
+            let data_is_dead = matches!(key, Key::Link(_, _, _, data) if self.dead.contains(&Key::Data(data)));
+            !self.dead.contains(&key) && !data_is_dead
+        };
+        let keepers =
+            |key: Key| same_digest(turn.store(), key).filter(|other| lives(*other)).map(move |other| (key, other));
+        self.redundant = self.kill.iter().flat_map(|key| keepers(*key)).collect();
+        self.dead.clear();
+        self.step = Step::KeepersData;
+        turn.step("collect: mark 2, list duplicates", None, |next| self.stay(next));
+    }
+
+    fn check_keepers(mut self, turn: &mut Turn<'_>) {
+        self.redundant.retain(|(_, keeper)| match *keeper {
+            Key::Link(_, _, _, data) => turn.store().exists(Key::Data(data)),
+            _ => true,
+        });
         self.step = Step::first_list(turn, 0);
-        turn.step("collect: mark 2, list dead and keepers", None, |next| self.stay(next));
+        turn.step("collect: mark 2, check the keepers' data", None, |next| self.stay(next));
     }
 
     fn mark_again(mut self, turn: &mut Turn<'_>, what: &'static str, repo: Repo) {
@@ -114,18 +145,24 @@ impl Collector {
     /// Whether the list that is being read keeps this key.
     fn spares(&self, protocol: &Protocol, store: &Store, repo: Repo, key: Key) -> bool {
         let only_duplicates = !protocol.scenario.untagged_go;
+        let is_redundant = self.redundant.iter().any(|(duplicate, _)| *duplicate == key);
         match (self.step, key) {
-            (Step::Intents(_), Key::Link(r, digest, ..) | Key::Record(r, digest, _)) if r == repo => {
-                !self.redundant.contains(&key) && names_child(protocol, store, Kind::Intent, repo, digest)
+            (Step::Intents(_), Key::Record(r, digest, record)) if r == repo => {
+                let its_request_is_at_work =
+                    protocol.rules.intent_spares_its_record && store.exists(Key::Intent(repo, digest, record));
+                its_request_is_at_work || !is_redundant && names_child(protocol, store, Kind::Intent, repo, digest)
+            }
+            (Step::Intents(_), Key::Link(r, digest, ..)) if r == repo => {
+                !is_redundant && names_child(protocol, store, Kind::Intent, repo, digest)
             }
             (Step::Records(_), Key::Link(r, digest, ..)) if r == repo => {
-                !self.redundant.contains(&key) && names_child(protocol, store, Kind::Record, repo, digest)
+                !is_redundant && names_child(protocol, store, Kind::Record, repo, digest)
             }
             (Step::Records(_), Key::Record(r, digest, _)) if r == repo => {
                 let subject = protocol.scenario.subject(digest);
                 let subject_lives = subject.is_some_and(|subject| store.records(repo, subject).next().is_some());
                 let named = names_child(protocol, store, Kind::Record, repo, digest) || subject_lives;
-                !self.redundant.contains(&key) && (only_duplicates || named)
+                !is_redundant && (only_duplicates || named)
             }
             (Step::Tags(_), Key::Record(r, digest, record)) if r == repo => {
                 let by_name = protocol.rules.tag_names_record;
@@ -221,33 +258,32 @@ fn names_child(protocol: &Protocol, store: &Store, kind: Kind, repo: Repo, child
     })
 }
 
-/// Whether something else, whole and (as the rule says) named by no batch, stands for this link or record.
-fn has_keeper(store: &Store, key: Key, keeper_is_not_dead: bool) -> bool {
-    let lives = |key: Key| !keeper_is_not_dead || !store.names_dead(key);
-    match key {
-        Key::Record(repo, digest, _) => store.records(repo, digest).any(|other| other != key && lives(other)),
-        Key::Link(repo, digest, ..) => store.links(repo, digest).any(|(other, data, _)| {
-            other != key && lives(other) && lives(Key::Data(data)) && store.exists(Key::Data(data))
-        }),
+/// The other records or links that could stand for this one.
+fn same_digest(store: &Store, key: Key) -> impl Iterator<Item = Key> + '_ {
+    store.list().map(|(other, _)| other).filter(move |other| match (key, *other) {
+        (Key::Record(r, d, _), Key::Record(repo, digest, _)) | (Key::Link(r, d, ..), Key::Link(repo, digest, ..)) => {
+            *other != key && r == repo && d == digest
+        }
         _ => false,
-    }
+    })
 }
 
 fn is_whole(store: &Store, repo: Repo, target: Target) -> bool {
     store.exists(Key::Record(repo, target.digest, target.record))
 }
 
-/// Referrer entries and back-references are written after the record whose ULID they carry. A record that is gone never
-/// comes back, so they are garbage for ever and need no batch.
-fn entries_of_gone_records(store: &Store) -> Vec<Key> {
+/// A referrer entry or a back-reference carries its record's ULID. A record that is gone never comes back, so the entry is
+/// garbage for ever and needs no batch; only one that is young may still be waiting for its record.
+fn entries_of_gone_records(protocol: &Protocol, store: &Store) -> Vec<Key> {
     let gone = |repo: Repo, digest: Digest, record: Ulid| !store.exists(Key::Record(repo, digest, record));
-    let entries = store.list().map(|(key, _)| key).filter(|key| match *key {
+    let may_go = |age: u8| age >= OLD || !protocol.rules.entries_have_grace;
+    let entries = store.list().filter(|(key, age)| match *key {
         Key::Referrer(repo, _, digest, record) | Key::BackReference(repo, digest, _, record) => {
-            gone(repo, digest, record)
+            may_go(*age) && gone(repo, digest, record)
         }
         _ => false,
     });
-    entries.collect()
+    entries.map(|(key, _)| key).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -260,9 +296,9 @@ enum Ages {
 fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
     let old = |age: u8| age >= OLD || ages == Ages::Any || !protocol.rules.grace;
     let mut found: Vec<Key> = Vec::new();
-    for (key, _) in store.list().filter(|(key, age)| old(*age) && !store.names_dead(*key)) {
+    for (key, age) in store.list().filter(|(key, age)| old(*age) && !store.names_dead(*key)) {
         let is_garbage = match key {
-            Key::Intent(..) => true,
+            Key::Intent(..) => age >= OLD || ages == Ages::Any,
             Key::Record(repo, digest, _) => {
                 let tagged = store
                     .tags()
@@ -309,12 +345,7 @@ fn is_spare(protocol: &Protocol, store: &Store, key: Key) -> bool {
         _ => !store.names_dead(other),
     };
     let rank = |other: Key| (lives(other), tagged(other), other);
-    let same: Vec<Key> = match key {
-        Key::Record(repo, digest, _) => store.records(repo, digest).collect(),
-        Key::Link(repo, digest, ..) => store.links(repo, digest).map(|(link, ..)| link).collect(),
-        _ => return false,
-    };
-    same.iter().any(|other| lives(*other) && rank(*other) > rank(key))
+    same_digest(store, key).any(|other| lives(other) && rank(other) > rank(key))
 }
 
 /// The worst first mark: everything that is old.
@@ -336,6 +367,6 @@ pub(crate) fn everything_is_reclaimed(protocol: &Protocol, state: &State) -> boo
         .all(|actor| at_rest(actor) && !matches!(actor, Actor::Collector(collector) if collector.step != Step::Idle))
         && state.store.batches().is_empty()
         && garbage(protocol, &state.store, Ages::Any).is_empty()
-        && entries_of_gone_records(&state.store).is_empty()
+        && entries_of_gone_records(protocol, &state.store).is_empty()
         && state.store.tags().all(|(repo, _, target)| is_whole(&state.store, repo, target))
 }

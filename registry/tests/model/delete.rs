@@ -1,18 +1,20 @@
 //! The clients' deletions.
 
-use crate::key::{Digest, Key, Repo, Tag};
+use crate::key::{Digest, Key, Repo, Tag, Ulid};
 use crate::protocol::{Actor, Next, Turn};
 use crate::rules::Request;
 
 /// What a deletion still has to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Delete {
-    /// Tags that the back-references named.
+    /// The records that there were at the start: exactly these go.
+    records: Vec<Key>,
+    /// The back-references of these records were listed.
+    listed: bool,
+    /// Tags that they named.
     tags: Vec<Tag>,
-    /// A tag that was read and named the digest: only where the store has no conditional deletion.
+    /// A tag that was read and named one of the records: only where the store has no conditional deletion.
     read: Option<Tag>,
-    back_references: Vec<Key>,
-    records_listed: bool,
     /// Exact names, in the order in which they go.
     keys: Vec<Key>,
 }
@@ -31,27 +33,15 @@ impl Delete {
                     return turn.step("delete: BLOB_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
                 }
                 turn.step("delete: list the links", None, |next| {
-                    Self { keys, records_listed: true, ..Self::default() }.stay(next);
+                    Self { keys, listed: true, ..Self::default() }.stay(next);
                 });
             }
             Request::DeleteManifest { repo, digest } => {
-                if turn.store().records(repo, digest).next().is_none() {
+                let records: Vec<_> = turn.store().records(repo, digest).collect();
+                if records.is_empty() {
                     return turn.step("delete: MANIFEST_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
                 }
-                let back: Vec<_> = turn
-                    .store()
-                    .list()
-                    .map(|(key, _)| key)
-                    .filter(|key| matches!(*key, Key::BackReference(r, d, ..) if r == repo && d == digest))
-                    .collect();
-                let mut tags: Vec<_> = back
-                    .iter()
-                    .filter_map(|key| if let Key::BackReference(_, _, tag, _) = key { Some(*tag) } else { None })
-                    .collect();
-                tags.dedup();
-                turn.step("delete: list the back-references", None, |next| {
-                    Self { tags, back_references: back, ..Self::default() }.stay(next);
-                });
+                turn.step("delete: list the records", None, |next| Self { records, ..Self::default() }.stay(next));
             }
             _ => {}
         }
@@ -61,30 +51,55 @@ impl Delete {
         let Request::DeleteManifest { repo, digest } = turn.protocol.scenario.requests[turn.who] else {
             return self.delete_key(turn);
         };
-        let tags_first = turn.protocol.rules.tags_before_records;
-        let records_are_due = self.keys.is_empty() && !self.records_listed;
-        if !self.tags.is_empty() && (tags_first || self.records_listed && self.keys.is_empty()) {
-            self.delete_tag(turn, repo, digest);
-        } else if records_are_due {
-            self.list_records(turn, repo, digest);
+        let tags_are_due = turn.protocol.rules.tags_before_records || self.keys.is_empty();
+        if !self.listed {
+            self.list_back_references(turn, repo, digest);
+        } else if !self.tags.is_empty() && tags_are_due {
+            self.delete_tag(turn, repo);
         } else {
             self.delete_key(turn);
         }
     }
 
-    fn delete_tag(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
+    /// Only those of the records that go: another one's tag must still be found by the next deletion.
+    fn list_back_references(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
+        let goes = |record: Ulid| self.records.contains(&Key::Record(repo, digest, record));
+        let (mut backs, mut entries) = (Vec::new(), Vec::new());
+        for (key, _) in turn.store().list() {
+            match key {
+                Key::BackReference(r, d, tag, record) if r == repo && d == digest && goes(record) => {
+                    backs.push(key);
+                    self.tags.push(tag);
+                }
+                Key::Referrer(r, _, d, record) if r == repo && d == digest && goes(record) => entries.push(key),
+                _ => {}
+            }
+        }
+        self.tags.dedup();
+        self.listed = true;
+        self.keys = [self.records.clone(), entries, backs].concat();
+        turn.step("delete: list the back-references", None, |next| self.stay(next));
+    }
+
+    fn delete_tag(mut self, turn: &mut Turn<'_>, repo: Repo) {
         let Some(tag) = self.tags.first().copied() else { return };
-        let names_it = turn.store().tag(repo, tag).is_some_and(|target| target.digest == digest);
+        let by_name = turn.protocol.rules.tag_names_record;
+        let names_one = turn.store().tag(repo, tag).is_some_and(|target| {
+            let names = |record: Ulid| !by_name || target.record == record;
+            self.records
+                .iter()
+                .any(|key| matches!(*key, Key::Record(_, d, record) if d == target.digest && names(record)))
+        });
         if turn.protocol.rules.untag_compares {
             self.tags.remove(0);
-            return turn.step("delete: the tag if it names the digest", None, |next| {
-                if names_it {
+            return turn.step("delete: the tag if it names one of the records", None, |next| {
+                if names_one {
                     next.delete_tag(repo, tag);
                 }
                 self.stay_or_answer(next);
             });
         }
-        if self.read == Some(tag) || !names_it {
+        if self.read == Some(tag) || !names_one {
             let deletes = self.read.take() == Some(tag);
             self.tags.remove(0);
             return turn.step("delete: the tag that was read", None, |next| {
@@ -96,20 +111,6 @@ impl Delete {
         }
         self.read = Some(tag);
         turn.step("delete: read the tag", None, |next| self.stay(next));
-    }
-
-    /// Listed after the back-references: so every back-reference that goes takes its record with it.
-    fn list_records(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
-        let entries = turn
-            .store()
-            .list()
-            .map(|(key, _)| key)
-            .filter(|key| matches!(*key, Key::Referrer(r, _, d, _) if r == repo && d == digest));
-        self.keys = entries.collect();
-        self.keys.append(&mut self.back_references);
-        self.keys.extend(turn.store().records(repo, digest));
-        self.records_listed = true;
-        turn.step("delete: list the records", None, |next| self.stay_or_answer(next));
     }
 
     fn delete_key(mut self, turn: &mut Turn<'_>) {
@@ -124,7 +125,7 @@ impl Delete {
     }
 
     fn stay_or_answer(self, next: &mut Next<'_>) {
-        if self.tags.is_empty() && self.keys.is_empty() && self.records_listed {
+        if self.tags.is_empty() && self.keys.is_empty() {
             next.answer(&[]);
         } else {
             self.stay(next);

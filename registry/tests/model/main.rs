@@ -7,6 +7,7 @@ mod delete;
 mod key;
 mod oracle;
 mod protocol;
+mod pull;
 mod put;
 mod rules;
 mod scenarios;

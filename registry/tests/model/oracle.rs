@@ -11,6 +11,7 @@ pub(crate) const I2: &str = "I2 a tag changes only by its own writes and deletio
 pub(crate) const I3: &str = "I3 what is refused is never seen";
 pub(crate) const I5: &str = "I5 deleted stays deleted";
 pub(crate) const LINK: &str = "I7 an answered link never dangles";
+pub(crate) const PULL: &str = "I1 a reader finds what is there all the time";
 pub(crate) const ANSWERED: &str = "every request can succeed";
 pub(crate) const RECLAIMED: &str = "garbage is reclaimed to 0";
 
@@ -24,6 +25,7 @@ pub(crate) struct Broken {
     pub(crate) refused: bool,
     pub(crate) deleted: bool,
     pub(crate) link: bool,
+    pub(crate) pull: bool,
 }
 
 /// Something that was answered 2xx and that no client asked to delete since.
@@ -181,7 +183,8 @@ fn judge_loss(next: &mut Next<'_>) {
             broken.manifest |= kept && !is_readable(next.protocol, state, owed);
         }
     }
-    broken.link |= state.store.list().any(|(key, _)| matches!(key, Key::Link(_, _, 0..10, _)) && dangles(&state.store, key));
+    broken.link |=
+        state.store.list().any(|(key, _)| matches!(key, Key::Link(_, _, 0..10, _)) && dangles(&state.store, key));
     next.state.broken = broken;
 }
 
@@ -264,7 +267,10 @@ pub(crate) fn answered(next: &mut Next<'_>, relied: &[Key]) {
         }
         Some(Request::Finish { repo, digest } | Request::Mount { to: repo, digest, .. }) => {
             if !client_deletes(next, digest) {
-                owe(&mut next.state.owed, Owed { repo, digest, children: 0, age: 0, itself: true, link: relied.first().copied() });
+                owe(
+                    &mut next.state.owed,
+                    Owed { repo, digest, children: 0, age: 0, itself: true, link: relied.first().copied() },
+                );
             }
             judge_loss(next);
         }

@@ -7,6 +7,7 @@ use crate::collect::{self, Collector};
 use crate::delete::Delete;
 use crate::key::{Key, Repo, Tag};
 use crate::oracle::{self, Broken, Owed};
+use crate::pull::Pull;
 use crate::put::{Put, Sub};
 use crate::rules::{Request, Rules, Scenario};
 use crate::store::{Store, Target};
@@ -19,6 +20,7 @@ pub(crate) enum Actor {
     Put(Put),
     Blob(BlobPush),
     Delete(Delete),
+    Pull(Pull),
     Collector(Collector),
     /// Answered 2xx.
     Answered,
@@ -33,7 +35,9 @@ impl Actor {
         match self {
             Self::Put(put) => put.sub != Sub::RemoveIntents,
             Self::Blob(_) | Self::Delete(_) => true,
-            Self::Waiting | Self::Collector(_) | Self::Answered | Self::Refused | Self::Unknown => false,
+            Self::Waiting | Self::Pull(_) | Self::Collector(_) | Self::Answered | Self::Refused | Self::Unknown => {
+                false
+            }
         }
     }
 }
@@ -95,7 +99,10 @@ impl<'a> Turn<'a> {
         if self.state.actors.get(self.who) == Some(&Actor::Waiting) {
             oracle::begin(&mut next);
         }
-        if self.protocol.rules.gives_up && self.state.late & (1 << self.who) != 0 && next.state.actors[self.who].is_in_flight() {
+        if self.protocol.rules.gives_up
+            && self.state.late & (1 << self.who) != 0
+            && next.state.actors[self.who].is_in_flight()
+        {
             next.become_actor(Actor::Unknown);
         }
         self.steps.push(Action { who: self.who, what, on, next: next.state });
@@ -165,8 +172,15 @@ impl Model for Protocol {
             Request::Collect { runs } => Actor::Collector(Collector::new(*runs)),
             _ => Actor::Waiting,
         });
-        let mut state =
-            State { store, actors: actors.collect(), late: 0, jumps: 0, excused: 0, owed: Vec::new(), broken: Broken::default() };
+        let mut state = State {
+            store,
+            actors: actors.collect(),
+            late: 0,
+            jumps: 0,
+            excused: 0,
+            owed: Vec::new(),
+            broken: Broken::default(),
+        };
         oracle::owe_from_the_start(&self.scenario, &mut state);
         vec![state]
     }
@@ -182,10 +196,12 @@ impl Model for Protocol {
                 (Actor::Waiting, Request::Mount { .. } | Request::Finish { .. }) => {
                     BlobPush::default().steps(&mut turn)
                 }
+                (Actor::Waiting, Request::Pull { .. }) => Pull::default().steps(&mut turn),
                 (Actor::Waiting, _) => Delete::begin(&mut turn),
                 (Actor::Put(put), _) => put.clone().steps(&mut turn),
                 (Actor::Blob(push), _) => push.clone().steps(&mut turn),
                 (Actor::Delete(delete), _) => delete.clone().steps(&mut turn),
+                (Actor::Pull(pull), _) => pull.clone().steps(&mut turn),
                 (Actor::Collector(collector), _) => collector.clone().steps(&mut turn),
                 (Actor::Answered | Actor::Refused | Actor::Unknown, _) => {}
             }
@@ -218,11 +234,14 @@ impl Model for Protocol {
             Property::always(oracle::I3, |_, state: &State| !state.broken.refused),
             Property::always(oracle::I5, |_, state: &State| !state.broken.deleted),
             Property::always(oracle::LINK, |_, state: &State| !state.broken.link),
+            Property::always(oracle::PULL, |_, state: &State| !state.broken.pull),
             Property::sometimes(oracle::ANSWERED, |_, state: &State| {
                 state.actors.iter().all(|actor| matches!(actor, Actor::Answered | Actor::Collector(_)))
             }),
         ];
-        if !self.scenario.wild && self.scenario.requests.iter().any(|request| matches!(request, Request::Collect { .. })) {
+        if !self.scenario.wild
+            && self.scenario.requests.iter().any(|request| matches!(request, Request::Collect { .. }))
+        {
             properties.push(Property::sometimes(oracle::RECLAIMED, collect::everything_is_reclaimed));
         }
         properties

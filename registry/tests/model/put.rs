@@ -20,6 +20,8 @@ pub(crate) struct Put {
     trusted: Vec<Key>,
     /// What to remove at the end (intents) or on refusal (everything).
     wrote: Vec<Key>,
+    /// The ULID of its intent and of its record.
+    record: Option<Ulid>,
     ulids: Ulid,
 }
 
@@ -156,31 +158,31 @@ impl Put {
         let Asked { repo, digest, tags } = *asked;
         match turn.protocol.rules.put[usize::from(self.phase)] {
             Phase::Intent => {
-                let intent = Key::Intent(repo, digest, self.ulid(turn));
+                let intent = Key::Intent(repo, digest, self.own_record(turn));
                 self.wrote.push(intent);
                 self.finish_phase(turn, asked, "put: write the intent", Some(intent), |next| next.write(intent));
             }
             Phase::ListDead => self.list_dead(turn, asked),
             Phase::Check => self.check(turn, asked),
             Phase::Record => {
-                let record = Key::Record(repo, digest, self.ulid(turn));
+                let record = Key::Record(repo, digest, self.own_record(turn));
                 self.wrote.push(record);
                 self.finish_phase(turn, asked, "put: write the record", Some(record), |next| next.write(record));
             }
             Phase::Referrer => {
                 let Some(subject) = turn.protocol.scenario.subject(digest) else { return };
-                let entry = Key::Referrer(repo, subject, digest, self.own_record(digest));
+                let entry = Key::Referrer(repo, subject, digest, self.own_record(turn));
                 self.wrote.push(entry);
                 self.finish_phase(turn, asked, "put: write the referrer entry", Some(entry), |next| next.write(entry));
             }
             Phase::BackReferences => {
-                let back = Key::BackReference(repo, digest, tags[usize::from(self.at)], self.own_record(digest));
+                let back = Key::BackReference(repo, digest, tags[usize::from(self.at)], self.own_record(turn));
                 self.wrote.push(back);
                 self.finish_phase(turn, asked, "put: write the back-reference", Some(back), |next| next.write(back));
             }
             Phase::Tags => {
                 let tag = tags[usize::from(self.at)];
-                let target = Target { digest, record: self.own_record(digest) };
+                let target = Target { digest, record: self.own_record(turn) };
                 let on = Key::BackReference(repo, digest, tag, target.record);
                 self.finish_phase(turn, asked, "put: write the tag of", Some(on), |next| {
                     next.put_tag(repo, tag, target)
@@ -348,12 +350,10 @@ impl Put {
         self.phase = list.and_then(|at| u8::try_from(at).ok()).unwrap_or(self.phase);
     }
 
-    fn own_record(&self, digest: Digest) -> Ulid {
-        let own = self.wrote.iter().find_map(|key| match *key {
-            Key::Record(_, d, ulid) if d == digest => Some(ulid),
-            _ => None,
-        });
-        own.unwrap_or(u8::MAX)
+    fn own_record(&mut self, turn: &Turn<'_>) -> Ulid {
+        let record = self.record.unwrap_or_else(|| self.ulid(turn));
+        self.record = Some(record);
+        record
     }
 
     fn ulid(&mut self, turn: &Turn<'_>) -> Ulid {

@@ -27,6 +27,8 @@ pub(crate) enum Request {
     DeleteTag { repo: Repo, tag: Tag },
     /// `DELETE /v2/<repo>/blobs/<digest>`.
     DeleteBlob { repo: Repo, digest: Digest },
+    /// `GET /v2/<repo>/manifests/<tag>`, then the blobs.
+    Pull { repo: Repo, tag: Tag },
     /// Collects, that many runs.
     Collect { runs: u8 },
 }
@@ -73,7 +75,7 @@ pub(crate) struct Rules {
     pub(crate) deadline: bool,
     /// It also writes nothing more, except what was already on its way to the store.
     pub(crate) gives_up: bool,
-    /// What is younger than the grace is no candidate.
+    /// What is younger than the grace is no candidate. (An intent never is: it protects one request, which has a deadline.)
     pub(crate) grace: bool,
     /// A batch stays until all that it names is gone.
     pub(crate) dead_is_final: bool,
@@ -81,12 +83,18 @@ pub(crate) struct Rules {
     pub(crate) second_mark: bool,
     /// The second mark lists intents before records.
     pub(crate) intents_first: bool,
+    /// The second mark spares the record of an intent: its tags may still be to come.
+    pub(crate) intent_spares_its_record: bool,
     /// The second mark spares data that any other link names.
     pub(crate) any_link_spares: bool,
     /// Links are deleted before data.
     pub(crate) links_before_data: bool,
     /// Duplicates are collected only beside a keeper that no batch names.
     pub(crate) keeper_is_not_dead: bool,
+    /// Entries without their record are garbage only when they are older than the grace.
+    pub(crate) entries_have_grace: bool,
+    /// A reader that finds something gone looks once more before it says so.
+    pub(crate) reader_looks_again: bool,
     /// Finish may answer for a link that another request wrote, if it is younger than half of the grace.
     pub(crate) reuse_young_link: bool,
     /// ... or of any age: not the protocol.
@@ -110,9 +118,12 @@ impl Default for Rules {
             dead_is_final: true,
             second_mark: true,
             intents_first: true,
+            intent_spares_its_record: true,
             any_link_spares: true,
             links_before_data: true,
             keeper_is_not_dead: true,
+            entries_have_grace: true,
+            reader_looks_again: true,
             reuse_young_link: false,
             reuse_any_link: false,
         }

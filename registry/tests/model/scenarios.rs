@@ -76,13 +76,16 @@ pub(crate) fn torn_first_mark() -> Scenario {
 
 /// A blob is mounted and then named by a manifest in the target.
 pub(crate) fn mount_then_put() -> Scenario {
-    let requests = [
-        Request::Mount { from: A, to: B, digest: X },
-        Request::Put { repo: B, digest: M, tags: &[] },
-        COLLECT,
-        COLLECT,
-    ];
-    scenario("mount, put in the target, two collectors", &old_blob(), &requests)
+    let requests =
+        [Request::Mount { from: A, to: B, digest: X }, Request::Put { repo: B, digest: M, tags: &[] }, COLLECT];
+    scenario("mount, put in the target, collector", &old_blob(), &requests)
+}
+
+/// The same with two collectors.
+pub(crate) fn mount_then_put_and_two_collectors() -> Scenario {
+    let mut scenario = mount_then_put();
+    scenario.requests.push(COLLECT);
+    Scenario { name: "mount, put in the target, two collectors", ..scenario }
 }
 
 /// The same, with a put in the source.
@@ -224,11 +227,25 @@ pub(crate) fn delete_referrer() -> Scenario {
     }
 }
 
-/// Two records of one manifest and two links of one blob: the collectors thin them out while an index is put.
+/// Two records of one manifest: the collectors thin them out while an index relies on the manifest.
+pub(crate) fn duplicate_records() -> Scenario {
+    let keys = [old_manifest(), vec![Key::Record(A, M, 2)]].concat();
+    let requests = [Request::Put { repo: A, digest: I, tags: &[] }, COLLECT, COLLECT];
+    Scenario { wild: true, answered: &[M], ..scenario("duplicate records, index, two collectors", &keys, &requests) }
+}
+
+/// Two links of one blob, which a manifest names.
+pub(crate) fn duplicate_links() -> Scenario {
+    let keys = [old_blob(), vec![Key::Record(A, M, 1), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
+    let requests = [Request::Finish { repo: A, digest: X }, COLLECT, COLLECT];
+    Scenario { wild: true, answered: &[M], ..scenario("duplicate links, finish, two collectors", &keys, &requests) }
+}
+
+/// Both.
 pub(crate) fn duplicates() -> Scenario {
     let keys = [old_manifest(), vec![Key::Record(A, M, 2), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
     let requests = [Request::Put { repo: A, digest: I, tags: &[] }, COLLECT, COLLECT];
-    Scenario { wild: true, answered: &[M], ..scenario("duplicates, index, two collectors", &keys, &requests) }
+    Scenario { wild: true, answered: &[M], ..scenario("duplicates of both, index, two collectors", &keys, &requests) }
 }
 
 /// Duplicates while the manifest is put once more.
@@ -256,6 +273,12 @@ pub(crate) fn stalled_finish() -> Scenario {
 
 /// The same for a mount.
 pub(crate) fn stalled_mount() -> Scenario {
+    let requests = [Request::Mount { from: A, to: B, digest: X }, Request::Collect { runs: 2 }];
+    Scenario { jumps: 2, ..scenario("mount stalls beyond the grace, collector twice", &old_blob(), &requests) }
+}
+
+/// The same with two collectors.
+pub(crate) fn stalled_mount_and_two_collectors() -> Scenario {
     let requests = [Request::Mount { from: A, to: B, digest: X }, COLLECT, COLLECT];
     Scenario { jumps: 2, ..scenario("mount stalls beyond the grace, two collectors", &old_blob(), &requests) }
 }
@@ -264,4 +287,70 @@ pub(crate) fn stalled_mount() -> Scenario {
 pub(crate) fn young_link() -> Scenario {
     let requests = [Request::Finish { repo: A, digest: X }, Request::Finish { repo: A, digest: X }, COLLECT];
     Scenario { jumps: 2, ..scenario("two uploads of one blob, collector", &[], &requests) }
+}
+
+/// A reader follows a tag while the manifest is put again and duplicates are collected.
+pub(crate) fn pull() -> Scenario {
+    let keys = [old_blob(), vec![Key::Record(A, M, 2), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
+    let requests = [
+        Request::Pull { repo: A, tag: T },
+        Request::Put { repo: A, digest: M, tags: &[T] },
+        Request::Collect { runs: 2 },
+    ];
+    Scenario { answered: &[M], ..tagged(scenario("pull, put again, collector twice", &keys, &requests), M) }
+}
+
+/// The same, and the blob comes again too.
+pub(crate) fn pull_while_all_comes_again() -> Scenario {
+    let mut scenario = pull();
+    scenario.requests.push(Request::Finish { repo: A, digest: X });
+    Scenario { name: "pull, put again, finish, collector twice", ..scenario }
+}
+
+/// Two puts of one manifest, and two collectors that go on.
+pub(crate) fn two_puts_and_two_collectors() -> Scenario {
+    let put = Request::Put { repo: A, digest: M, tags: &[T] };
+    let collect = Request::Collect { runs: 2 };
+    scenario("the manifest put twice, two collectors twice", &old_blob(), &[put, put, collect, collect])
+}
+
+/// An index, its child put again, two collectors.
+pub(crate) fn index_and_child_and_two_collectors() -> Scenario {
+    let mut scenario = index_and_child();
+    scenario.requests.push(COLLECT);
+    Scenario { name: "index over an untagged child that is put again, two collectors", ..scenario }
+}
+
+/// The index and the child are put at once, clients delete the blob and the child, two collectors.
+pub(crate) fn index_and_all_deletions() -> Scenario {
+    let mut scenario = index_over_a_put();
+    scenario.requests.extend([Request::DeleteManifest { repo: A, digest: M }, COLLECT]);
+    let name = "child and index are put at once, delete blob, delete child, two collectors";
+    Scenario { name, untagged_go: true, ..scenario }
+}
+
+/// A whole push by digest and tag, a mount elsewhere, and a collector, over a grace that passes.
+pub(crate) fn stalled_push_and_mount() -> Scenario {
+    let requests = [
+        Request::Finish { repo: A, digest: X },
+        Request::Put { repo: A, digest: M, tags: &[T] },
+        Request::Mount { from: A, to: B, digest: X },
+        COLLECT,
+    ];
+    Scenario {
+        untagged_go: true,
+        jumps: 2,
+        ..scenario("finish, put, mount stall beyond the grace, collector", &old_blob(), &requests)
+    }
+}
+
+/// Every way to make a tag vanish, with collectors.
+pub(crate) fn tags_and_collectors() -> Scenario {
+    let mut scenario = tag_moves();
+    scenario.requests.extend([Request::Collect { runs: 2 }]);
+    Scenario {
+        name: "tag moves, delete by digest, delete tag, put again, collector twice",
+        untagged_go: true,
+        ..scenario
+    }
 }

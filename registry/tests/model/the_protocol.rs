@@ -1,6 +1,6 @@
 //! The protocol as it is.
 
-use crate::rules::{Rules, Scenario};
+use crate::rules::{Phase, Rules, Scenario};
 use crate::{holds, scenarios};
 
 macro_rules! the_protocol_holds {
@@ -13,9 +13,30 @@ macro_rules! the_protocol_holds {
 }
 
 the_protocol_holds! {
-    put_and_two_collectors two_puts torn_first_mark mount_then_put mount_and_put_in_both finish_then_put delete_blob
-    index_over_untagged index_and_child index_over_a_put index_and_delete_child tag_moves put_again_during_delete
-    delete_then_collect referrer delete_referrer duplicates duplicates_and_put stalled_put stalled_finish stalled_mount
+    put_and_two_collectors two_puts torn_first_mark mount_then_put finish_then_put delete_blob index_over_untagged
+    index_and_child index_over_a_put index_and_delete_child tag_moves put_again_during_delete delete_then_collect referrer
+    delete_referrer duplicate_records duplicate_links duplicates_and_put stalled_put stalled_finish stalled_mount pull
+}
+
+/// More actors at once: millions of states. Searched only when `BERTH_MODEL=large`, and then with `--release`.
+#[test]
+fn large() {
+    if std::env::var("BERTH_MODEL").is_ok_and(|size| size == "large") {
+        for scenario in [
+            scenarios::mount_and_put_in_both(),
+            scenarios::mount_then_put_and_two_collectors(),
+            scenarios::duplicates(),
+            scenarios::stalled_mount_and_two_collectors(),
+            scenarios::pull_while_all_comes_again(),
+            scenarios::tags_and_collectors(),
+            scenarios::stalled_push_and_mount(),
+            scenarios::index_and_all_deletions(),
+            scenarios::index_and_child_and_two_collectors(),
+            scenarios::two_puts_and_two_collectors(),
+        ] {
+            holds(Rules::default(), scenario);
+        }
+    }
 }
 
 #[test]
@@ -30,4 +51,24 @@ fn answers_hold_when_nothing_gives_up() {
     holds(rules, scenarios::stalled_finish());
     holds(rules, scenarios::stalled_mount());
     holds(rules, Scenario { untagged_go: false, ..scenarios::stalled_put() });
+}
+
+/// One `create` writes the record and its entries in no promised order.
+#[test]
+fn entries_may_come_before_their_record() {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[Intent, ListDead, Check, BackReferences, Referrer, Record, Tags];
+    holds(Rules { put, ..Rules::default() }, scenarios::referrer());
+    holds(Rules { put, ..Rules::default() }, scenarios::put_again_during_delete());
+}
+
+/// The grace only saves work and keeps blobs that no manifest names yet: take it away (but for intents), and what puts of
+/// manifests answered still holds.
+#[test]
+fn no_clock_protects_a_manifest() {
+    let rules = Rules { grace: false, ..Rules::default() };
+    holds(rules, scenarios::put_and_two_collectors());
+    holds(rules, scenarios::two_puts());
+    holds(rules, scenarios::duplicates_and_put());
+    holds(rules, scenarios::index_over_untagged());
 }
