@@ -43,6 +43,7 @@ on_every_driver! {
     a_chunk_that_breaks_off_is_kept_as_far_as_it_came
     finishing_twice_is_answered_twice
     a_finish_with_another_digest_ends_the_upload
+    a_digest_of_another_algorithm_than_announced_is_verified_all_the_same
     a_cancelled_upload_is_unknown
     an_expired_upload_is_unknown_and_swept
     two_chunks_at_one_offset_make_two_branches_and_either_can_be_finished
@@ -274,6 +275,20 @@ async fn a_finish_with_another_digest_ends_the_upload(store: Store) {
     assert!(matches!(finish, Err(UploadError::DigestMismatch)));
     assert!(matches!(store.upload_status(&state).await, Err(UploadError::Unknown)));
     assert_eq!(store.stored_keys().await.unwrap(), ["u/*/cancelled"]);
+}
+
+async fn a_digest_of_another_algorithm_than_announced_is_verified_all_the_same(store: Store) {
+    let state = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
+    let state = store.append(&state, None, body(b"one ")).await.unwrap();
+    let wrong = Digest::of(Algorithm::Sha512, b"one three");
+    let right = Digest::of(Algorithm::Sha512, b"one two");
+    let other = store.append(&state, None, body(b"and")).await.unwrap();
+    assert!(matches!(store.finish_upload(&state, None, body(b"two"), &wrong).await, Err(UploadError::OutOfOrder(_))));
+    assert!(matches!(store.finish_upload(&other, None, body(b""), &wrong).await, Err(UploadError::DigestMismatch)));
+    let state = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
+    let state = store.append(&state, None, body(b"one ")).await.unwrap();
+    store.finish_upload(&state, None, body(b"two"), &right).await.unwrap();
+    assert_eq!(read_blob(&store, "a", &right).await.unwrap(), b"one two");
 }
 
 async fn a_cancelled_upload_is_unknown(store: Store) {

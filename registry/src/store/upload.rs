@@ -92,13 +92,11 @@ impl Store {
             Err(_) => return Err(UploadError::Unknown),
         };
         progress.follows(state, expected_start)?;
-        if digest.algorithm() != state.algorithm() {
-            return Err(UploadError::DigestMismatch);
-        }
         if state.offset() == 0 {
             return self.put_blob(state.repository(), digest, body).await;
         }
-        let (last, end) = self.add_segment(&progress, state, body).await?;
+        let state = state.clone().hashed_by(digest.algorithm());
+        let (last, end) = self.add_segment(&progress, &state, body).await?;
         end?;
         let progress = self.progress(&last).await?;
         self.publish_upload(&progress, &last, digest).await

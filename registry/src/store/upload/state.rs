@@ -53,7 +53,7 @@ impl UploadState {
         &self.principal
     }
 
-    /// The algorithm that its digest must have.
+    /// The algorithm that its digest is expected to have.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -80,6 +80,15 @@ impl UploadState {
     /// How many bytes the hasher has seen.
     pub(super) const fn hashed(&self) -> u64 {
         self.hashed
+    }
+
+    /// The same bytes for a digest of this algorithm. Who did not say at the start that it would be another one makes us
+    /// read again what is stored.
+    pub(super) fn hashed_by(self, algorithm: Algorithm) -> Self {
+        if algorithm == self.algorithm {
+            return self;
+        }
+        Self { algorithm, hashed: 0, midstate: Hasher::new(algorithm).save(), ..self }
     }
 
     pub(super) fn hasher(&self) -> Option<Hasher> {
