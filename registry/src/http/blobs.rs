@@ -1,0 +1,74 @@
+//! Blobs: pulled, whole or in part, and deleted.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use berth_oci::{Digest, RepositoryName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::error::ApiError;
+use super::header::CONTENT_DIGEST;
+use super::range::{Selection, select};
+use super::{App, conditional};
+
+/// What a digest names never changes; but who may see it does, so only the client itself may keep it.
+const FOREVER: &str = "private, max-age=31536000, immutable";
+
+/// `GET` and `HEAD /v2/<name>/blobs/<digest>`
+pub(super) async fn pull(
+    app: &App,
+    repository: &RepositoryName,
+    digest: &Digest,
+    request: &Parts,
+) -> Result<Response, ApiError> {
+    let blob = app.store.blob(repository, digest).await?.ok_or_else(|| ApiError::BlobUnknown(digest.clone()))?;
+    let mut headers = identity(digest, FOREVER);
+    if conditional::is_known(&request.headers, digest) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    let size = blob.size();
+    put(&mut headers, header::CONTENT_TYPE, "application/octet-stream");
+    put(&mut headers, header::ACCEPT_RANGES, "bytes");
+    let (status, range) = match select(conditional::range(&request.headers, digest), size) {
+        Selection::Whole => (StatusCode::OK, 0..size),
+        Selection::Part(range) => {
+            put(&mut headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", range.start, range.end - 1));
+            (StatusCode::PARTIAL_CONTENT, range)
+        }
+        Selection::Unsatisfiable => return Err(ApiError::Range { size }),
+    };
+    put(&mut headers, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
+    let body = if request.method == Method::HEAD { Body::empty() } else { Body::from_stream(blob.stream(range)) };
+    Ok((status, headers, body).into_response())
+}
+
+/// `DELETE /v2/<name>/blobs/<digest>`
+pub(super) async fn delete(app: &App, repository: &RepositoryName, digest: &Digest) -> Result<Response, ApiError> {
+    if app.store.delete_blob(repository, digest).await? {
+        Ok(StatusCode::ACCEPTED.into_response())
+    } else {
+        Err(ApiError::BlobUnknown(digest.clone()))
+    }
+}
+
+/// The answer to whoever has made or mounted a blob.
+pub(super) fn created(repository: &RepositoryName, digest: &Digest) -> Response {
+    let location = format!("/v2/{repository}/blobs/{digest}");
+    (StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())]).into_response()
+}
+
+/// The headers that say which bytes these are and how long that holds.
+pub(super) fn identity(digest: &Digest, cache_control: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    put(&mut headers, CONTENT_DIGEST, digest.as_ref());
+    put(&mut headers, header::ETAG, &conditional::entity_tag(digest));
+    put(&mut headers, header::CACHE_CONTROL, cache_control);
+    headers
+}
+
+/// Sets a header to text that has no control characters: digests, numbers, media types.
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
