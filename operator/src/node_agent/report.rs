@@ -128,3 +128,6 @@ impl Publisher {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

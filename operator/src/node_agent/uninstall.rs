@@ -31,6 +31,9 @@ enum Step {
         /// Go on although Registries exist.
         #[arg(long)]
         force: bool,
+        /// How to go on although Registries exist, for those who are refused.
+        #[arg(long, default_value = "")]
+        advice: String,
         /// The DaemonSet of the agents, as `namespace/name`; none when the release has no agents.
         #[arg(long, value_name = "NAMESPACE/NAME")]
         agent: Option<String>,
@@ -53,8 +56,10 @@ enum Step {
 pub async fn run(args: UninstallArgs) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("find the API server")?;
     match args.step {
-        Step::Check { force, agent } => {
-            refuse_while_registries_exist(&client, force).await?;
+        Step::Check { force, advice, agent } => {
+            if !force {
+                refuse_while_registries_exist(&client, &advice).await?;
+            }
             match agent.as_deref().and_then(|agent| agent.split_once('/')) {
                 Some((namespace, name)) => stop(&Api::namespaced(client, namespace), name).await,
                 None => Ok(()),
@@ -66,7 +71,7 @@ pub async fn run(args: UninstallArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn refuse_while_registries_exist(client: &Client, force: bool) -> anyhow::Result<()> {
+async fn refuse_while_registries_exist(client: &Client, advice: &str) -> anyhow::Result<()> {
     let registries = match Api::<Registry>::all(client.clone()).list_metadata(&ListParams::default().limit(100)).await {
         Ok(registries) => registries.items,
         // The definition is gone, and with it every Registry.
@@ -77,12 +82,8 @@ async fn refuse_while_registries_exist(client: &Client, force: bool) -> anyhow::
         .iter()
         .map(|registry| format!("{}/{}", registry.namespace().unwrap_or_default(), registry.name_any()))
         .collect();
-    if !names.is_empty() && !force {
-        bail!(
-            "Registries exist: {}. Delete them first, or `helm upgrade --reuse-values --set forceUninstall=true` and \
-             uninstall again: they keep serving, unmanaged, and nodes forget them",
-            names.join(", ")
-        );
+    if !names.is_empty() {
+        bail!("Registries exist: {}. Delete them and uninstall again. {advice}", names.join(", "));
     }
     Ok(())
 }
