@@ -49,9 +49,9 @@ impl BlobPush {
                 let exists = push.link.is_some_and(|link| turn.store().exists(link));
                 let link = push.link;
                 if exists {
-                    push.step = BlobStep::CheckData
+                    push.step = BlobStep::CheckData;
                 } else {
-                    push.use_own()
+                    push.use_own();
                 }
                 turn.step("finish: check the link", link, |next| push.stay(next));
             }
@@ -161,9 +161,9 @@ impl BlobPush {
             });
         }
         if self.reuses {
-            self.use_own()
+            self.use_own();
         } else {
-            self.step = BlobStep::RemoveLink
+            self.step = BlobStep::RemoveLink;
         }
         turn.step("mount/finish: check, missing is", Some(data), |next| self.stay(next));
     }

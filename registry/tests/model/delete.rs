@@ -1,20 +1,19 @@
 //! The clients' deletions.
 
-use crate::key::{Digest, Key, Repo, Tag, Ulid};
+use crate::key::{Digest, Key, Repo, Ulid};
 use crate::protocol::{Actor, Next, Turn};
 use crate::rules::Request;
 
 /// What a deletion still has to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Delete {
-    /// The records that there were at the start: exactly these go.
-    records: Vec<Key>,
-    /// The back-references of these records were listed.
-    listed: bool,
-    /// Tags that they named.
-    tags: Vec<Tag>,
-    /// A tag that was read and named one of the records: only where the store has no conditional deletion.
-    read: Option<Tag>,
+    /// The back-references that there were at the start.
+    backs: Vec<Key>,
+    /// Those of them whose tags are still to be looked at.
+    tags: Vec<Key>,
+    /// A tag that was read and named the record: only where the store has no conditional deletion.
+    read: bool,
+    records_listed: bool,
     /// Exact names, in the order in which they go.
     keys: Vec<Key>,
 }
@@ -33,15 +32,15 @@ impl Delete {
                     return turn.step("delete: BLOB_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
                 }
                 turn.step("delete: list the links", None, |next| {
-                    Self { keys, listed: true, ..Self::default() }.stay(next);
+                    Self { keys, records_listed: true, ..Self::default() }.stay(next);
                 });
             }
             Request::DeleteManifest { repo, digest } => {
-                let records: Vec<_> = turn.store().records(repo, digest).collect();
-                if records.is_empty() {
-                    return turn.step("delete: MANIFEST_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
-                }
-                turn.step("delete: list the records", None, |next| Self { records, ..Self::default() }.stay(next));
+                let of_digest = |key: &Key| matches!(*key, Key::BackReference(r, d, ..) if r == repo && d == digest);
+                let backs: Vec<_> = turn.store().list().map(|(key, _)| key).filter(of_digest).collect();
+                turn.step("delete: list the back-references", None, |next| {
+                    Self { tags: backs.clone(), backs, ..Self::default() }.stay(next);
+                });
             }
             _ => {}
         }
@@ -51,66 +50,50 @@ impl Delete {
         let Request::DeleteManifest { repo, digest } = turn.protocol.scenario.requests[turn.who] else {
             return self.delete_key(turn);
         };
-        let tags_are_due = turn.protocol.rules.tags_before_records || self.keys.is_empty();
-        if !self.listed {
-            self.list_back_references(turn, repo, digest);
-        } else if !self.tags.is_empty() && tags_are_due {
-            self.delete_tag(turn, repo);
-        } else {
+        let tags_are_due = turn.protocol.rules.tags_before_records || self.records_listed && self.keys.is_empty();
+        if !self.tags.is_empty() && tags_are_due {
+            self.delete_tag(turn);
+        } else if self.records_listed {
             self.delete_key(turn);
+        } else {
+            self.list_records(turn, repo, digest);
         }
     }
 
-    /// Only those of the records that go: another one's tag must still be found by the next deletion.
-    fn list_back_references(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
-        let goes = |record: Ulid| self.records.contains(&Key::Record(repo, digest, record));
-        let (mut backs, mut entries) = (Vec::new(), Vec::new());
-        for (key, _) in turn.store().list() {
-            match key {
-                Key::BackReference(r, d, tag, record) if r == repo && d == digest && goes(record) => {
-                    backs.push(key);
-                    self.tags.push(tag);
-                }
-                Key::Referrer(r, _, d, record) if r == repo && d == digest && goes(record) => entries.push(key),
-                _ => {}
-            }
-        }
-        self.tags.dedup();
-        self.listed = true;
-        self.keys = [self.records.clone(), entries, backs].concat();
-        turn.step("delete: list the back-references", None, |next| self.stay(next));
-    }
-
-    fn delete_tag(mut self, turn: &mut Turn<'_>, repo: Repo) {
-        let Some(tag) = self.tags.first().copied() else { return };
+    /// The tag of one back-reference, if it still names that record.
+    fn delete_tag(mut self, turn: &mut Turn<'_>) {
+        let Some(Key::BackReference(repo, digest, tag, record)) = self.tags.first().copied() else { return };
         let by_name = turn.protocol.rules.tag_names_record;
-        let names_one = turn.store().tag(repo, tag).is_some_and(|target| {
-            let names = |record: Ulid| !by_name || target.record == record;
-            self.records
-                .iter()
-                .any(|key| matches!(*key, Key::Record(_, d, record) if d == target.digest && names(record)))
+        let target = turn.store().tag(repo, tag);
+        let names_it = target.is_some_and(|target| target.digest == digest && (!by_name || target.record == record));
+        if !turn.protocol.rules.untag_compares && names_it && !self.read {
+            self.read = true;
+            return turn.step("delete: read the tag", None, |next| self.stay(next));
+        }
+        let deletes = if turn.protocol.rules.untag_compares { names_it } else { self.read };
+        self.read = false;
+        self.tags.remove(0);
+        turn.step("delete: the tag if it names the record", None, |next| {
+            if deletes {
+                next.delete_tag(repo, tag);
+            }
+            self.stay_or_answer(next);
         });
-        if turn.protocol.rules.untag_compares {
-            self.tags.remove(0);
-            return turn.step("delete: the tag if it names one of the records", None, |next| {
-                if names_one {
-                    next.delete_tag(repo, tag);
-                }
-                self.stay_or_answer(next);
-            });
+    }
+
+    /// Listed after the back-references: so every back-reference that goes takes its record with it.
+    fn list_records(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
+        let records: Vec<_> = turn.store().records(repo, digest).collect();
+        if records.is_empty() {
+            return turn.step("delete: MANIFEST_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
         }
-        if self.read == Some(tag) || !names_one {
-            let deletes = self.read.take() == Some(tag);
-            self.tags.remove(0);
-            return turn.step("delete: the tag that was read", None, |next| {
-                if deletes {
-                    next.delete_tag(repo, tag);
-                }
-                self.stay_or_answer(next);
-            });
-        }
-        self.read = Some(tag);
-        turn.step("delete: read the tag", None, |next| self.stay(next));
+        let goes = |ulid: Ulid| records.contains(&Key::Record(repo, digest, ulid));
+        let of_records =
+            |key: &Key| matches!(*key, Key::Referrer(r, _, d, ulid) if r == repo && d == digest && goes(ulid));
+        let entries = turn.store().list().map(|(key, _)| key).filter(of_records).collect();
+        self.keys = [records, entries, std::mem::take(&mut self.backs)].concat();
+        self.records_listed = true;
+        turn.step("delete: list the records", None, |next| self.stay(next));
     }
 
     fn delete_key(mut self, turn: &mut Turn<'_>) {
@@ -125,7 +108,7 @@ impl Delete {
     }
 
     fn stay_or_answer(self, next: &mut Next<'_>) {
-        if self.tags.is_empty() && self.keys.is_empty() {
+        if self.records_listed && self.tags.is_empty() && self.keys.is_empty() {
             next.answer(&[]);
         } else {
             self.stay(next);

@@ -84,7 +84,7 @@ pub(crate) fn views(next: &Next<'_>, key: Option<Key>) -> Views {
 }
 
 /// Judges one change by who made it.
-pub(crate) fn judge(next: &mut Next<'_>, key: Option<Key>, before: Views) {
+pub(crate) fn judge(next: &mut Next<'_>, key: Option<Key>, before: &Views) {
     let after = views(next, key);
     for ((name, was), (_, is)) in before.tags.iter().zip(&after.tags) {
         if was != is {

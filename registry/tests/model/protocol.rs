@@ -140,7 +140,7 @@ impl Next<'_> {
     fn watched(&mut self, key: Option<Key>, change: impl FnOnce(&mut Store)) {
         let before = oracle::views(self, key);
         change(&mut self.state.store);
-        oracle::judge(self, key, before);
+        oracle::judge(self, key, &before);
     }
 
     /// Answers 2xx, unless it is too late for that. `relied` are the children that the request relied on.
@@ -194,7 +194,7 @@ impl Model for Protocol {
             match (actor, self.scenario.requests[who]) {
                 (Actor::Waiting, Request::Put { .. }) => Put::default().steps(&mut turn),
                 (Actor::Waiting, Request::Mount { .. } | Request::Finish { .. }) => {
-                    BlobPush::default().steps(&mut turn)
+                    BlobPush::default().steps(&mut turn);
                 }
                 (Actor::Waiting, Request::Pull { .. }) => Pull::default().steps(&mut turn),
                 (Actor::Waiting, _) => Delete::begin(&mut turn),

@@ -105,15 +105,18 @@ pub(crate) fn finish_then_put() -> Scenario {
     scenario("finish with dedupe, put, collector", &old_blob(), &requests)
 }
 
-/// A client deletes the blob at the same time.
+/// A client deletes the blob while a manifest is put over it.
 pub(crate) fn delete_blob() -> Scenario {
-    let requests = [
-        Request::DeleteBlob { repo: A, digest: X },
-        Request::Finish { repo: A, digest: X },
-        Request::Put { repo: A, digest: M, tags: &[] },
-        COLLECT,
-    ];
-    scenario("delete blob, finish, put, collector", &old_blob(), &requests)
+    let requests =
+        [Request::DeleteBlob { repo: A, digest: X }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
+    scenario("delete blob, put, collector", &old_blob(), &requests)
+}
+
+/// The same, and the blob comes again.
+pub(crate) fn delete_blob_and_finish() -> Scenario {
+    let mut scenario = delete_blob();
+    scenario.requests.push(Request::Finish { repo: A, digest: X });
+    Scenario { name: "delete blob, put, finish, collector", ..scenario }
 }
 
 /// An index is put over a manifest that nobody tagged, and untagged manifests go.
@@ -227,18 +230,23 @@ pub(crate) fn delete_referrer() -> Scenario {
     }
 }
 
-/// Two records of one manifest: the collectors thin them out while an index relies on the manifest.
+/// Two records of one manifest: each collector may choose the other one to stay.
 pub(crate) fn duplicate_records() -> Scenario {
     let keys = [old_manifest(), vec![Key::Record(A, M, 2)]].concat();
-    let requests = [Request::Put { repo: A, digest: I, tags: &[] }, COLLECT, COLLECT];
-    Scenario { wild: true, answered: &[M], ..scenario("duplicate records, index, two collectors", &keys, &requests) }
+    Scenario { wild: true, answered: &[M], ..scenario("duplicate records, two collectors", &keys, &[COLLECT, COLLECT]) }
 }
 
 /// Two links of one blob, which a manifest names.
 pub(crate) fn duplicate_links() -> Scenario {
-    let keys = [old_blob(), vec![Key::Record(A, M, 1), Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
-    let requests = [Request::Finish { repo: A, digest: X }, COLLECT, COLLECT];
-    Scenario { wild: true, answered: &[M], ..scenario("duplicate links, finish, two collectors", &keys, &requests) }
+    let keys = [old_manifest(), vec![Key::Link(A, X, 2, 2), Key::Data(2)]].concat();
+    Scenario { wild: true, answered: &[M], ..scenario("duplicate links, two collectors", &keys, &[COLLECT, COLLECT]) }
+}
+
+/// The same, and the blob comes again.
+pub(crate) fn duplicate_links_and_finish() -> Scenario {
+    let mut scenario = duplicate_links();
+    scenario.requests.push(Request::Finish { repo: A, digest: X });
+    Scenario { name: "duplicate links, finish, two collectors", ..scenario }
 }
 
 /// Both.
@@ -307,11 +315,10 @@ pub(crate) fn pull_while_all_comes_again() -> Scenario {
     Scenario { name: "pull, put again, finish, collector twice", ..scenario }
 }
 
-/// Two puts of one manifest, and two collectors that go on.
+/// Two puts of one manifest, and two collectors.
 pub(crate) fn two_puts_and_two_collectors() -> Scenario {
     let put = Request::Put { repo: A, digest: M, tags: &[T] };
-    let collect = Request::Collect { runs: 2 };
-    scenario("the manifest put twice, two collectors twice", &old_blob(), &[put, put, collect, collect])
+    scenario("the manifest put twice, two collectors", &old_blob(), &[put, put, COLLECT, COLLECT])
 }
 
 /// An index, its child put again, two collectors.
