@@ -1,8 +1,23 @@
-//! Being built.
+//! The operator of Berth: it makes a registry of every `Registry`, and lets every node pull from it.
+//!
+//! The rooms, in reading order:
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`api`] | what users write and what they read: types and schemas, nothing else |
+//! | [`registry_controller`] | from a `Registry` to its objects and its status, in five steps |
+//! | [`apply`] | the only writer to the API server |
+//! | [`keyring`], [`certificate_authority`] | keys, passwords and certificates, and when each is replaced |
+//! | [`watches`], [`nodes`], [`sweep`] | what is watched, what nodes report, what deleted Registries left |
+//! | [`operator`], [`lease`], [`context`], [`metrics`], [`telemetry`] | the process around it |
+//! | [`node_entry`] | what the operator and the node agent say to each other |
+//! | [`node_agent`] | what runs on every node |
+//! | [`check`] | what `helm test` runs |
 
 pub mod api;
 pub mod apply;
 pub mod certificate_authority;
+pub mod check;
 pub mod context;
 pub mod fingerprint;
 pub mod keyring;

@@ -1,6 +1,7 @@
 //! Starts what its first argument names.
 
 use berth_operator::api::crd;
+use berth_operator::check::{self, CheckArgs};
 use berth_operator::node_agent::uninstall::UninstallArgs;
 use berth_operator::node_agent::{self, NodeAgentArgs};
 use berth_operator::operator::{self, RunArgs};
@@ -23,6 +24,8 @@ enum Command {
     NodeAgent(NodeAgentArgs),
     /// One step of the removal of a release, for the chart's hooks.
     Uninstall(UninstallArgs),
+    /// Ask every Registry whether it answers.
+    Check(CheckArgs),
     /// Print the CustomResourceDefinitions, or write them as files into a directory.
     Crd {
         /// The directory.
@@ -46,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
             telemetry::start_logging();
             node_agent::uninstall::run(args).await
         }
+        Command::Check(args) => check::run(args).await,
         Command::Crd { out } => crd::definitions()?.into_iter().try_for_each(|(file, yaml)| {
             match &out {
                 Some(directory) => std::fs::write(directory.join(file), yaml)?,

@@ -97,6 +97,7 @@ async fn look_at_nodes(context: &Context, tell: &UnboundedSender<ObjectRef<Guard
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        sweep::count(context);
         let changed = context.nodes.refresh(&context.stores.nodes.state(), &context.stores.node_reports.all());
         for registry in context.stores.registries.state() {
             let concerned = changed.as_ref().is_none_or(|uids| registry.uid().is_some_and(|uid| uids.contains(&uid)));

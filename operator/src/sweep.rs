@@ -43,7 +43,6 @@ async fn sweep(context: &Context) -> Result<(), crate::apply::Error> {
     // One that cannot be read is there all the same.
     let living: BTreeSet<String> =
         context.stores.registries.state().iter().filter_map(|registry| registry.uid()).collect();
-    count(context);
     context.forget_others(&living);
     for entry in context.stores.node_entries.all() {
         let uid = entry.labels().get(REGISTRY_UID).cloned().unwrap_or_default();
@@ -56,7 +55,8 @@ async fn sweep(context: &Context) -> Result<(), crate::apply::Error> {
     sweep_keyrings(context).await
 }
 
-fn count(context: &Context) {
+/// Counts Registries for the metrics.
+pub fn count(context: &Context) {
     let registries = context.stores.registries.state();
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     context.metrics.registries.set(number(registries.len()));

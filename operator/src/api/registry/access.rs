@@ -55,7 +55,7 @@ pub struct SecretKeyRef {
 pub struct Nodes {
     /// Hosts, without a port, that nodes shall ask this Registry for beyond its own names, such as `images.example.com`.
     /// Each needs an administrator's grant (the chart's `hostGrants`); one that has none is left out, and the condition
-    /// `HostNotGranted` names it. Default: none.
+    /// `HostsGranted` names it. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
