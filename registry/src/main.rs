@@ -10,7 +10,7 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // The log may not be there yet, and whoever started this looks here first.
-            eprintln!("berth-registry: {error:#}");
+            eprintln!("berth-registry: {}", berth_registry::cli::explain(&error));
             ExitCode::FAILURE
         }
     }

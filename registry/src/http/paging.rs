@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     fn paging(query: &str) -> Result<Paging, ApiError> {
-        Paging::of(&Query::of(&format!("/?{query}").parse().unwrap()).unwrap(), 1000)
+        let uri = format!("/?{query}").try_into().map_err(|_| ApiError::Query("not a URI"))?;
+        Paging::of(&Query::of(&uri)?, 1000)
     }
 
     #[test]

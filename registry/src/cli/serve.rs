@@ -1,0 +1,106 @@
+//! `berth-registry serve`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+
+use crate::access::Access;
+use crate::config::{Config, UploadPurging};
+use crate::http::admin::{self, Admin, Readiness};
+use crate::http::{self, App, Switches, UploadKeys};
+use crate::serve::{Limits, Listener, Stop, bind, serve, server_config, stop_signal};
+use crate::store::Store;
+
+/// How long we go on accepting after SIGTERM: until word has got around that no more requests should come here.
+const LAME_DUCK: Duration = Duration::from_secs(5);
+
+/// `http.draintimeout`, unless the configuration says otherwise.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// Answers requests until a signal says to stop.
+pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
+    let stop = stop_signal().context("signals cannot be listened for")?;
+    let (tls, admin) = parts(config)?;
+    let health = bind(&config.http.debug.addr).await.context("http.debug.addr")?;
+    let api = bind(&config.http.addr).await.context("http.addr")?;
+    // Storage may take long to open; whoever probes us meanwhile is told so.
+    let health = tokio::spawn(serve_health(health, admin.clone()));
+    let store = open(config).await?;
+    let sweeper = tokio::spawn(sweep(store.clone(), config.storage.maintenance.uploadpurging.clone()));
+    warn_if_open(config, &api);
+    tracing::info!(address = %api.local_addr()?, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let Admin { readiness, metrics, access, upload_keys, .. } = admin;
+    readiness.ready();
+    let app = App::new(store, access, upload_keys, metrics, Switches::from(&config.storage));
+    let drain = config.http.draintimeout.map_or(DRAIN, |timeout| timeout.get());
+    let listener = Listener { tcp: api, tls, limits: Limits::default() };
+    serve(listener, http::router(app), stopping(stop, readiness, drain), drain).await;
+    sweeper.abort();
+    health.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the configuration's files give, apart from storage.
+fn parts(config: &Config) -> anyhow::Result<(Option<Arc<ServerConfig>>, Admin)> {
+    let (tls, certificate) = config.http.tls.as_ref().map(server_config).transpose()?.unzip();
+    let upload_keys = match (&config.http.secretfile, &config.http.secret) {
+        (Some(path), _) => UploadKeys::file(path)?,
+        (None, Some(secret)) => UploadKeys::secret(secret),
+        (None, None) => UploadKeys::random()?,
+    };
+    let admin = Admin {
+        readiness: Readiness::not_yet("storage is being opened"),
+        metrics: Arc::default(),
+        access: Arc::new(Access::new(config.auth.as_ref())?),
+        upload_keys: Arc::new(upload_keys),
+        certificate,
+    };
+    Ok((tls, admin))
+}
+
+/// Opens storage on a thread that may wait for disks.
+async fn open(config: &Config) -> anyhow::Result<Store> {
+    let storage = config.storage.clone();
+    Ok(tokio::task::spawn_blocking(move || Store::open(&storage)).await??)
+}
+
+fn warn_if_open(config: &Config, api: &TcpListener) {
+    if config.auth.is_none() {
+        let loopback = api.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let who = if loopback { "everyone on this machine" } else { "EVERYONE WHO CAN REACH IT" };
+        tracing::warn!("the registry is open: without auth, {who} may pull, push and delete");
+    }
+}
+
+async fn serve_health(tcp: TcpListener, admin: Admin) {
+    let listener = Listener { tcp, tls: None, limits: Limits { connections: 64, ..Limits::default() } };
+    serve(listener, admin::router(admin), std::future::pending(), Duration::ZERO).await;
+}
+
+/// Removes uploads that nobody finished, now and then again. Every replica does; they do not get into each other's way.
+async fn sweep(store: Store, purging: UploadPurging) {
+    // An interval of nothing would do nothing else.
+    let interval = purging.interval.get().max(Duration::from_secs(60));
+    while purging.enabled {
+        match store.sweep_uploads(purging.dryrun).await {
+            Ok(0) => {}
+            Ok(uploads) => tracing::info!(uploads, dry_run = purging.dryrun, "expired uploads removed"),
+            Err(error) => tracing::error!(%error, "expired uploads cannot be removed"),
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Comes when the API should accept no more connections. After SIGTERM others still send us some for a while.
+async fn stopping(stop: impl Future<Output = Stop>, readiness: Readiness, drain: Duration) {
+    let stop = stop.await;
+    readiness.not_ready("stopping");
+    tracing::info!(signal = ?stop, "stopping");
+    if stop == Stop::Terminate {
+        tokio::time::sleep(LAME_DUCK.min(drain / 4)).await;
+    }
+}
