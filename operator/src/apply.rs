@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -133,7 +133,10 @@ impl Applier {
             None => false,
         };
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = api.patch(&name, &params, &Patch::Apply(&wanted)).await;
+        let applied = match (api.patch(&name, &params, &Patch::Apply(&wanted)).await, &live) {
+            (Err(kube::Error::Api(status)), Some(live)) if status.code == 422 => repair(&api, live, &wanted).await,
+            (applied, _) => applied,
+        };
         let applied = applied.map_err(|error| api_error::<K>(&name, error))?;
         self.metrics.wrote(&K::kind(&()));
         if corrects {
@@ -186,6 +189,16 @@ impl Applier {
     fn normal(&self) -> std::sync::MutexGuard<'_, HashMap<String, Value>> {
         self.normal.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Replaces an object that cannot be applied to. An apply never removes an element of a list that somebody else put there,
+/// and beside ours it may be invalid: a port that was renumbered by hand keeps its name, which ours has too.
+async fn repair<K: Applied>(api: &Api<K>, live: &K, wanted: &Value) -> Result<K, kube::Error> {
+    let mut whole = serde_json::to_value(live).map_err(kube::Error::SerdeError)?;
+    drift::overlay(&mut whole, wanted);
+    let whole: K = serde_json::from_value(whole).map_err(kube::Error::SerdeError)?;
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+    api.replace(&live.name_any(), &params, &whole).await
 }
 
 /// Where the fingerprint of what was applied stands in an object.

@@ -51,6 +51,28 @@ fn element_key(wanted: &[Value]) -> Option<&'static str> {
     })
 }
 
+/// Makes `live` what `wanted` says, with lists as long as ours and everything else left as it is.
+pub fn overlay(live: &mut Value, wanted: &Value) {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => {
+            for (key, wanted) in wanted {
+                overlay(live.entry(key.clone()).or_insert(Value::Null), wanted);
+            }
+        }
+        (Value::Array(live), Value::Array(wanted)) => {
+            let key = element_key(wanted);
+            let merged = wanted.iter().map(|wanted| {
+                let same = key.and_then(|key| live.iter().find(|live| live.get(key) == wanted.get(key)));
+                let mut element = same.cloned().unwrap_or(Value::Null);
+                overlay(&mut element, wanted);
+                element
+            });
+            *live = merged.collect();
+        }
+        (live, wanted) => *live = wanted.clone(),
+    }
+}
+
 /// Where the two differ first, for the log. It names no value: one may be private.
 pub fn first_difference(seen: &Value, wanted: &Value) -> Option<String> {
     match (seen, wanted) {
@@ -82,6 +104,15 @@ mod tests {
         ] {
             assert_eq!(projection(&live, &wanted), wanted);
         }
+    }
+
+    #[test]
+    fn an_overlay_has_our_elements_only_and_keeps_what_the_server_added_to_them() {
+        let wanted = json!({"spec": {"ports": [{"name": "https", "port": 443}]}});
+        let mut live = json!({"spec": {"ip": "1", "ports": [{"name": "x"}, {"name": "https", "port": 444, "nodePort": 3}]}});
+        overlay(&mut live, &wanted);
+        assert_eq!(live, json!({"spec": {"ip": "1", "ports": [{"name": "https", "port": 443, "nodePort": 3}]}}));
+        assert_eq!(projection(&live, &wanted), wanted);
     }
 
     #[test]
