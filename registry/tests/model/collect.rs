@@ -66,13 +66,11 @@ impl Collector {
                 Self { step: begun.first_of_second_mark(turn), batch: *run, kill: names.clone(), ..begun.clone() };
             turn.step("collect: takes over a batch", None, |next| taken.stay(next));
         }
-        for (what, kill) in
-            [("collect: mark 1", garbage(turn.protocol, turn.store(), Ages::Old)), ("collect: torn mark 1", wild(turn))]
-        {
-            if !kill.is_empty() {
-                let run = Self { step: Step::WriteBatch, batch: own, kill, ..begun.clone() };
-                turn.step(what, None, |next| run.stay(next));
-            }
+        let mut marks = vec![("collect: mark 1", garbage(turn.protocol, turn.store(), Ages::Old))];
+        marks.extend(torn_marks(turn).into_iter().map(|kill| ("collect: torn mark 1", kill)));
+        for (what, kill) in marks.into_iter().filter(|(_, kill)| !kill.is_empty()) {
+            let run = Self { step: Step::WriteBatch, batch: own, kill, ..begun.clone() };
+            turn.step(what, None, |next| run.stay(next));
         }
         for entry in entries_of_gone_records(turn.protocol, turn.store()) {
             turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry));
@@ -348,14 +346,17 @@ fn is_spare(protocol: &Protocol, store: &Store, key: Key) -> bool {
     same_digest(store, key).any(|other| lives(other) && rank(other) > rank(key))
 }
 
-/// The worst first mark: everything that is old.
-fn wild(turn: &Turn<'_>) -> Vec<Key> {
+/// The worst first marks: everything that is old, or any one of several that could stand for each other.
+fn torn_marks(turn: &Turn<'_>) -> Vec<Vec<Key>> {
     if !turn.protocol.scenario.wild {
         return Vec::new();
     }
     let store = turn.store();
     let collectable = |key: Key| !matches!(key, Key::Referrer(..) | Key::BackReference(..)) && !store.names_dead(key);
-    store.list().filter(|(key, age)| *age >= OLD && collectable(*key)).map(|(key, _)| key).collect()
+    let old: Vec<Key> =
+        store.list().filter(|(key, age)| *age >= OLD && collectable(*key)).map(|(key, _)| key).collect();
+    let duplicates = old.iter().filter(|key| same_digest(store, **key).next().is_some());
+    duplicates.map(|key| vec![*key]).chain([old.clone()]).collect()
 }
 
 /// Nobody is at work, nothing is dead, and a mark that ignores the grace finds nothing.

@@ -145,7 +145,7 @@ pub(crate) struct Scenario {
     pub(crate) untagged_go: bool,
     /// How often half of the grace may pass.
     pub(crate) jumps: u8,
-    /// The first mark also names everything that is old, garbage or not: a mark torn in the worst way.
+    /// The first mark may also name everything that is old, garbage or not, or any one duplicate: torn in the worst way.
     pub(crate) wild: bool,
 }
 

@@ -328,11 +328,11 @@ pub(crate) fn index_and_child_and_two_collectors() -> Scenario {
     Scenario { name: "index over an untagged child that is put again, two collectors", ..scenario }
 }
 
-/// The index and the child are put at once, clients delete the blob and the child, two collectors.
+/// The index and the child are put at once, clients delete the blob and the child.
 pub(crate) fn index_and_all_deletions() -> Scenario {
     let mut scenario = index_over_a_put();
-    scenario.requests.extend([Request::DeleteManifest { repo: A, digest: M }, COLLECT]);
-    let name = "child and index are put at once, delete blob, delete child, two collectors";
+    scenario.requests.push(Request::DeleteManifest { repo: A, digest: M });
+    let name = "child and index are put at once, delete blob, delete child, collector";
     Scenario { name, untagged_go: true, ..scenario }
 }
 

@@ -18,7 +18,7 @@ the_protocol_holds! {
     delete_referrer duplicate_records duplicate_links duplicates_and_put stalled_put stalled_finish stalled_mount pull
 }
 
-/// More actors at once, up to ten million states. Searched when `BERTH_MODEL=large`, and then with `--release`.
+/// More actors at once, up to six million states. Searched when `BERTH_MODEL=large`, and then with `--release`.
 macro_rules! the_protocol_holds_at_large {
     ($($scenario:ident)*) => { mod large { $(
         #[test]
