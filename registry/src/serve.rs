@@ -123,6 +123,3 @@ where
     }
     connections.len()
 }
-
-#[cfg(test)]
-mod tests;

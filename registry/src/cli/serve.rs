@@ -12,7 +12,7 @@ use crate::config::{Config, UploadPurging};
 use crate::http::admin::{self, Admin, Readiness};
 use crate::http::{self, App, Switches, UploadKeys};
 use crate::serve::{Limits, Listener, Stop, bind, serve, server_config, stop_signal};
-use crate::store::Store;
+use crate::store::{Store, Swept};
 
 /// How long we go on accepting after SIGTERM: until word has got around that no more requests should come here.
 const LAME_DUCK: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let Admin { readiness, metrics, access, upload_keys, .. } = admin;
     readiness.ready();
     let app = App::new(store, access, upload_keys, metrics, Switches::from(&config.storage));
-    let drain = config.http.draintimeout.map_or(DRAIN, |timeout| timeout.get());
+    let drain = config.http.draintimeout.map_or(DRAIN, berth_contract::Duration::get);
     let listener = Listener { tcp: api, tls, limits: Limits::default() };
     serve(listener, http::router(app), stopping(stop, readiness, drain), drain).await;
     sweeper.abort();
@@ -85,11 +85,16 @@ async fn serve_health(tcp: TcpListener, admin: Admin) {
 async fn sweep(store: Store, purging: UploadPurging) {
     // An interval of nothing would do nothing else.
     let interval = purging.interval.get().max(Duration::from_secs(60));
-    while purging.enabled {
-        match store.sweep_uploads(purging.dryrun).await {
-            Ok(0) => {}
-            Ok(uploads) => tracing::info!(uploads, dry_run = purging.dryrun, "expired uploads removed"),
-            Err(error) => tracing::error!(%error, "expired uploads cannot be removed"),
+    if !purging.enabled {
+        return;
+    }
+    loop {
+        match store.sweep(purging.dryrun).await {
+            Ok(Swept { uploads: 0, intents: 0 }) => {}
+            Ok(Swept { uploads, intents }) => {
+                tracing::info!(uploads, intents, dry_run = purging.dryrun, "what never ended was removed");
+            }
+            Err(error) => tracing::error!(%error, "what never ended cannot be removed"),
         }
         tokio::time::sleep(interval).await;
     }

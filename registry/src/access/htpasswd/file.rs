@@ -33,7 +33,7 @@ pub(super) struct InvalidHtpasswd {
 impl Users {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidHtpasswd> {
         let mut hashes = HashMap::new();
-        let mut highest = ADVISED_COST;
+        let mut highest = None;
         for (index, line) in text.lines().enumerate() {
             let line_text = line.trim();
             if line_text.is_empty() || line_text.starts_with('#') {
@@ -49,13 +49,13 @@ impl Users {
                     "the bcrypt cost of a password is low; htpasswd -B -C {ADVISED_COST} makes a better hash"
                 );
             }
-            highest = highest.max(cost);
+            highest = highest.max(Some(cost));
             if user.is_empty() || hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
                 return Err(refused("the user is empty or has stood in the file before"));
             }
         }
         // Compared with when there is no such user, so that the time tells nothing. No password has this hash.
-        let dummy = format!("$2b${highest:02}${}", ".".repeat(53));
+        let dummy = format!("$2b${:02}${}", highest.unwrap_or(ADVISED_COST), ".".repeat(53));
         Ok(Self { hashes, dummy, verified: Verified::new() })
     }
 
