@@ -10,7 +10,7 @@
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
 //! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `deadline`,
-//! `check`, `error`.
+//! `sweep` (of what requests left behind), `check`, `error`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ mod error;
 mod layout;
 mod manifest;
 mod referrer;
+mod sweep;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use check::{Checked, Finding, Severity};
 pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
+pub use sweep::Swept;
 pub use upload::{UploadError, UploadState};
 
 use driver::{Driver, Object, Posix};

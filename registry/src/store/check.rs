@@ -249,7 +249,7 @@ impl Check<'_> {
 
     async fn uploads(&mut self) -> Result<()> {
         for upload in self.names::<Ulid>(&Prefix::Uploads).await? {
-            let limit = self.store.upload_age + super::upload::SWEPT_WITHIN;
+            let limit = self.store.upload_age + super::sweep::SWEPT_WITHIN;
             if SystemTime::now().duration_since(upload.datetime()).is_ok_and(|age| age > limit) {
                 self.found(Severity::Overdue, &Prefix::Upload(upload), "it began longer ago than uploads may take");
             }

@@ -317,8 +317,9 @@ async fn an_expired_upload_is_unknown_and_swept(store: Store) {
     let young = Key::Segment { upload: Ulid::generate(), name };
     let values = [&old, &young].map(|key| (key.clone(), Bytes::from_static(b"x")));
     store.driver.create(values.into(), &[]).await.unwrap();
-    assert_eq!(store.sweep_uploads(true).await.unwrap(), 1);
-    assert_eq!(store.sweep_uploads(false).await.unwrap(), 1);
+    for dry_run in [true, false] {
+        assert_eq!(store.sweep(dry_run).await.unwrap(), Swept { uploads: 1, intents: 0 });
+    }
     assert_eq!(store.stored_keys().await.unwrap(), ["u/*/0000000000000000.*.*"]);
     assert_eq!(store.driver.list(&Prefix::Uploads, 10).await.unwrap().len(), 1);
 }
@@ -537,6 +538,22 @@ async fn a_link_whose_data_is_gone_is_not_relied_on(store: Store) {
     assert!(!store.mount_blob(&repository("b"), &digest, &repository("a")).await.unwrap());
     push_blob(&store, "a", b"config").await;
     put(&store, "a", ManifestKind::OciManifest, &image(&[b"config"]), &["v1"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_intent_whose_request_is_gone_is_swept_and_a_young_one_is_not() {
+    let store = Store::in_memory();
+    let intent = |hours| {
+        let record = Ulid::from_datetime(std::time::SystemTime::now() - Duration::from_hours(hours));
+        let name = RecordName { record, kind: ManifestKind::OciManifest };
+        Key::Intent { repository: repository("a"), digest: digest_of(b"x"), name }
+    };
+    let values = [intent(1), intent(30)].map(|key| (key, Bytes::from_static(b"x")));
+    store.driver.leave(values.into()).await.unwrap();
+    for dry_run in [true, false] {
+        assert_eq!(store.sweep(dry_run).await.unwrap(), Swept { uploads: 0, intents: 1 });
+    }
+    assert_eq!(store.stored_keys().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! Two requests for the same offset make two branches, and whoever goes on chooses one: nothing is overwritten. Publishing
 //! joins the segments of one branch under a fresh name.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use berth_oci::{Algorithm, Digest, Hasher, RepositoryName};
 use bytes::Bytes;
@@ -114,26 +114,6 @@ impl Store {
         Ok(())
     }
 
-    /// Removes uploads that began longer ago than uploads may take, and what staging left behind. Says how many.
-    ///
-    /// # Errors
-    /// When storage fails. What was removed before stays removed.
-    pub async fn sweep_uploads(&self, dry_run: bool) -> Result<usize> {
-        let expired = |upload: &Ulid| upload.datetime() + self.upload_age + EXPIRY_SLACK < SystemTime::now();
-        let uploads = self.driver.list(&Prefix::Uploads, usize::MAX).await?;
-        let uploads: Vec<Ulid> = uploads.iter().filter_map(|name| name.parse().ok()).filter(expired).collect();
-        if dry_run {
-            return Ok(uploads.len());
-        }
-        for upload in &uploads {
-            let entries = self.driver.list(&Prefix::Upload(*upload), usize::MAX).await?;
-            let keys: Vec<Key> = entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
-            self.driver.remove(&keys).await?;
-        }
-        self.driver.sweep().await?;
-        Ok(uploads.len())
-    }
-
     async fn add_segment(
         &self,
         progress: &Progress,
@@ -223,10 +203,6 @@ impl Store {
     }
 }
 
-/// A location is refused when it expires; its segments are removed a little later.
-const EXPIRY_SLACK: Duration = Duration::from_hours(1);
-/// How long after its end an upload may still be there: replicas look for such once a day.
-pub(super) const SWEPT_WITHIN: Duration = Duration::from_hours(25);
 
 /// The segments of one upload, of all branches.
 struct Progress {

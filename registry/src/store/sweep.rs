@@ -1,0 +1,81 @@
+//! Removal of what requests left behind that never ended: uploads, intents, values that were never published.
+//!
+//! Nothing here is visible and nothing relies on it, so every replica sweeps when it likes and none waits for another.
+
+use std::time::{Duration, SystemTime};
+
+use berth_oci::Digest;
+use ulid::Ulid;
+
+use super::Store;
+use super::deadline::HALF_GRACE;
+use super::error::Result;
+use super::layout::{Key, Prefix, RecordName, decode};
+
+/// A location is refused when it expires; its segments are removed a little later.
+const EXPIRY_SLACK: Duration = Duration::from_hours(1);
+/// How long after its end an upload may still be there: replicas look for such once a day.
+pub(super) const SWEPT_WITHIN: Duration = Duration::from_hours(25);
+
+/// What a sweep removed, or would remove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Uploads that began longer ago than uploads may take.
+    pub uploads: usize,
+    /// Manifests that were about to be recorded by requests that are gone.
+    pub intents: usize,
+}
+
+impl Store {
+    /// Removes what is left of requests that never ended; with `dry_run`, only counts it.
+    ///
+    /// # Errors
+    /// When storage fails. What was removed before stays removed.
+    pub async fn sweep(&self, dry_run: bool) -> Result<Swept> {
+        let swept = Swept { uploads: self.sweep_uploads(dry_run).await?, intents: self.sweep_intents(dry_run).await? };
+        if !dry_run {
+            self.driver.sweep().await?;
+        }
+        Ok(swept)
+    }
+
+    async fn sweep_uploads(&self, dry_run: bool) -> Result<usize> {
+        let listed = self.driver.list(&Prefix::Uploads, usize::MAX).await?;
+        let limit = self.upload_age + EXPIRY_SLACK;
+        let uploads: Vec<Ulid> = listed.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut swept = 0;
+        for upload in uploads.into_iter().filter(|upload| is_older(*upload, limit)) {
+            swept += 1;
+            if !dry_run {
+                let entries = self.driver.list(&Prefix::Upload(upload), usize::MAX).await?;
+                let keys: Vec<Key> = entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
+                self.driver.remove(&keys).await?;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// A request gives up after half of the grace, so an intent that is older has none.
+    async fn sweep_intents(&self, dry_run: bool) -> Result<usize> {
+        let mut swept = 0;
+        for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
+            let Ok(repository) = decode(&name) else { continue };
+            for digest in self.driver.list(&Prefix::IntendedDigests(repository.clone()), usize::MAX).await? {
+                let Ok(digest) = digest.parse::<Digest>() else { continue };
+                let names = self.driver.list(&Prefix::Intents(repository.clone(), digest.clone()), usize::MAX).await?;
+                let names = names.iter().filter_map(|name| name.parse::<RecordName>().ok());
+                let intent = |name| Key::Intent { repository: repository.clone(), digest: digest.clone(), name };
+                let old: Vec<Key> = names.filter(|name| is_older(name.record, HALF_GRACE * 2)).map(intent).collect();
+                swept += old.len();
+                if !dry_run {
+                    self.driver.remove(&old).await?;
+                }
+            }
+        }
+        Ok(swept)
+    }
+}
+
+fn is_older(ulid: Ulid, limit: Duration) -> bool {
+    SystemTime::now().duration_since(ulid.datetime()).is_ok_and(|age| age > limit)
+}
