@@ -40,6 +40,8 @@ pub(super) struct Record {
     sent: u64,
     status: Option<StatusCode>,
     cause: Option<Arc<str>>,
+    /// How many bytes the answer's body has, where that is known. hyper asks for no more once it has them.
+    length: Option<u64>,
     complete: bool,
 }
 
@@ -60,6 +62,7 @@ impl Record {
             sent: 0,
             status: None,
             cause: None,
+            length: None,
             complete: false,
         }
     }
@@ -84,6 +87,8 @@ impl Record {
         if let Ok(id) = id {
             parts.headers.insert(REQUEST_ID, id);
         }
+        let length = parts.headers.get(header::CONTENT_LENGTH);
+        self.length = length.and_then(|length| length.to_str().ok()?.parse().ok()).or(body.size_hint().exact());
         self.complete = body.is_end_stream();
         Response::from_parts(parts, Body::new(RecordedBody { body, record: self }))
     }
@@ -159,7 +164,7 @@ impl HttpBody for RecordedBody {
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 self.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.record.complete = self.body.is_end_stream();
+                self.record.complete = self.body.is_end_stream() || self.record.length == Some(self.record.sent);
             }
             Poll::Ready(Some(Err(error))) => self.record.cause = Some(error.to_string().into()),
             Poll::Ready(None) => self.record.complete = true,
