@@ -256,6 +256,10 @@ async fn a_chunk_that_breaks_off_is_kept_as_far_as_it_came(store: Store) {
     let state = store.upload_status(&state).await.unwrap();
     assert_eq!(state.offset(), 4);
     store.finish_upload(&state, None, body(b"two"), &digest_of(b"one two")).await.unwrap();
+
+    let state = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
+    assert!(matches!(store.append(&state, None, broken_body(b"x")).await, Err(UploadError::Body(_))));
+    assert_eq!(store.upload_status(&state).await.unwrap().offset(), 0, "one byte and none are told in the same words");
 }
 
 async fn finishing_twice_is_answered_twice(store: Store) {

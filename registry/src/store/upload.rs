@@ -125,7 +125,9 @@ impl Store {
         let key = Key::Segment { upload: state.ulid(), name };
         let mut stage = self.driver.stage(key.clone()).await?;
         let received = body::receive(stage.as_mut(), hasher, body).await?;
-        if received.written == 0 {
+        // One first byte that no answer acknowledged is given up: `Range: 0-0` would tell its client that nothing is there.
+        let ambiguous = received.end.is_err() && state.offset() + received.written == 1;
+        if received.written == 0 || ambiguous {
             return Ok((state.clone(), received.end));
         }
         stage.publish().await?;
