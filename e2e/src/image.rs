@@ -12,7 +12,7 @@ pub const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// Some bytes, and what they are called.
@@ -101,18 +101,19 @@ impl Manifest {
 /// An image for `architecture` with one file in each layer, whose bytes follow from `seed`.
 pub fn image(architecture: &str, seed: u64, layers: usize) -> Manifest {
     let mut random = fastrand::Rng::with_seed(seed);
-    let layer = |number: usize| {
+    let archive = |number: usize| {
         let content: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(20_000).collect();
-        Blob::new(LAYER, tar(&format!("file{number}"), &content))
+        tar(&format!("file{number}"), &content)
     };
-    let layers: Vec<Blob> = (0..layers).map(layer).collect();
+    let archives: Vec<Vec<u8>> = (0..layers).map(archive).collect();
+    let layers = archives.iter().map(|archive| Blob::new(LAYER, gzip(archive))).collect();
     let config = json!({
         "architecture": architecture,
         "os": "linux",
         "config": {"Cmd": ["/file0"]},
         "rootfs": {
             "type": "layers",
-            "diff_ids": layers.iter().map(|layer| layer.digest.to_string()).collect::<Vec<_>>(),
+            "diff_ids": archives.iter().map(|archive| Digest::of(Algorithm::Sha256, archive).to_string()).collect::<Vec<_>>(),
         },
     });
     Manifest::of_blobs(Blob::new(CONFIG, config.to_string()), layers)
@@ -169,6 +170,27 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
     archive
 }
 
+/// `bytes` in gzip's format, not made any smaller (RFC 1952, with the stored blocks of RFC 1951).
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut blocks = bytes.chunks(0xffff).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        file.push(u8::from(blocks.peek().is_none()));
+        file.extend(length.to_le_bytes());
+        file.extend((!length).to_le_bytes());
+        file.extend(block);
+    }
+    file.extend(crc32(bytes).to_le_bytes());
+    file.extend((bytes.len() as u32).to_le_bytes());
+    file
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +199,11 @@ mod tests {
     fn images_are_the_same_on_every_run_and_differ_by_their_seed() {
         assert_eq!(image("amd64", 7, 2).digest, image("amd64", 7, 2).digest);
         assert_ne!(image("amd64", 7, 2).digest, image("amd64", 8, 2).digest);
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_gzip() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]

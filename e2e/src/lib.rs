@@ -2,9 +2,10 @@
 //!
 //! Rooms: `registry_process` (a registry that a test owns), `certificate` (what it proves itself with), `port` (where it
 //! listens), `http` (our own client, which can break off), `image` (small images, the same on every run), `tool` (other
-//! people's clients).
+//! people's clients), `containerd_process` (a container runtime that a test owns).
 
 pub mod certificate;
+pub mod containerd_process;
 pub mod http;
 pub mod image;
 pub mod port;

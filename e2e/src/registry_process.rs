@@ -78,14 +78,14 @@ impl RegistryProcess {
         });
         match storage {
             Storage::Directory => {
-                config["storage"]["filesystem"] = json!({"rootdirectory": folder.path().join("root")})
+                config["storage"]["filesystem"] = json!({"rootdirectory": folder.path().join("root")});
             }
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {
             ServingCertificate::new(ip)?.write(folder.path())?;
-            // The lowest cost there is: the tests are not about how long bcrypt takes.
-            let user = format!("{USER}:{}\n", bcrypt::hash(PASSWORD, 4)?);
+            // The lowest cost that is taken: the tests are not about how long bcrypt takes.
+            let user = format!("{USER}:{}\n", bcrypt::hash(PASSWORD, 5)?);
             std::fs::write(folder.path().join("htpasswd"), user)?;
             config["auth"] = json!({"htpasswd": {"realm": "tests", "path": folder.path().join("htpasswd")}});
             config["http"]["tls"] =
@@ -208,7 +208,7 @@ impl RegistryProcess {
 
     /// The last lines of that.
     pub fn log_end(&self) -> String {
-        const LINES: usize = 60;
+        const LINES: usize = 30;
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
@@ -233,7 +233,7 @@ impl Drop for RegistryProcess {
     }
 }
 
-/// The program: `$BERTH_REGISTRY_BIN`, or what cargo builds from this workspace, once.
+/// The program: `$BERTH_REGISTRY_BIN`, or what cargo builds from this workspace, once, and as it is shipped.
 fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = BINARY.get_or_init(|| match std::env::var_os("BERTH_REGISTRY_BIN") {
@@ -245,12 +245,12 @@ fn binary() -> Result<&'static Path> {
 
 fn build() -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--package=berth-registry", "--bin=berth-registry"]);
+    cargo.args(["build", "--release", "--package=berth-registry", "--bin=berth-registry"]);
     cargo.arg("--message-format=json-render-diagnostics").current_dir(workspace()).stderr(Stdio::inherit());
     let output = cargo.output()?;
     ensure!(output.status.success(), "cargo build of berth-registry: {}", output.status);
     let messages =
         output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let executable = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let executable = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     executable.context("cargo names no executable of berth-registry")
 }

@@ -1,0 +1,113 @@
+//! A registry that is killed again and again while clients push, delete and read keeps every promise it has made.
+//!
+//! `history` writes down what was asked and answered, and says afterwards what may be seen; `worker` is one client;
+//! `upload` is its way to push in chunks and to go on after a kill; `shelf` is what clients leave for each other; `oracle`
+//! looks at everything in the end.
+
+mod history;
+mod oracle;
+mod shelf;
+mod upload;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use berth_e2e::http::Client;
+use berth_e2e::registry_process::{RegistryProcess, Security, Storage};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use history::History;
+use shelf::Shelf;
+use worker::Worker;
+
+const KILLS: u64 = 250;
+const CLIENTS: u64 = 10;
+/// How long the registry may run between two kills, in milliseconds.
+const LIFE: std::ops::RangeInclusive<u64> = 5..=150;
+
+/// What the clients share.
+struct World {
+    client: Client,
+    history: History,
+    shelf: Shelf,
+    /// How often the registry has become ready.
+    boots: watch::Receiver<u64>,
+    stop: AtomicBool,
+    /// Answers that a healthy registry does not give.
+    complaints: Mutex<Vec<String>>,
+}
+
+impl World {
+    fn complain(&self, of: String) {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).push(of);
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_registry_is_killed_250_times() -> Result<()> {
+    let seed = match std::env::var("BERTH_E2E_SEED") {
+        Ok(seed) => seed.parse().context("BERTH_E2E_SEED")?,
+        Err(_) => fastrand::u64(..),
+    };
+    println!("BERTH_E2E_SEED={seed}");
+    let began = Instant::now();
+    let mut registry = RegistryProcess::start(Storage::Directory, Security::None).await?;
+    let (boot, boots) = watch::channel(1);
+    let world = Arc::new(World {
+        client: registry.client()?,
+        history: History::default(),
+        shelf: Shelf::default(),
+        boots,
+        stop: AtomicBool::new(false),
+        complaints: Mutex::default(),
+    });
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|number| tokio::spawn(Worker::new(Arc::clone(&world), number, seed).run())).collect();
+
+    let mut random = fastrand::Rng::with_seed(seed);
+    for kill in 1..=KILLS {
+        // Not to wait for anything: the moment of the kill is what is tried out.
+        tokio::time::sleep(Duration::from_millis(random.u64(LIFE))).await;
+        registry.kill9()?;
+        world.history.died();
+        if kill % 25 == 0 {
+            is_clean(&registry)?;
+        }
+        registry.restart().await?;
+        boot.send(kill + 1)?;
+        if clients.iter().any(JoinHandle::is_finished) {
+            break; // it gave up, and says below why
+        }
+    }
+    world.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await?.with_context(|| format!("BERTH_E2E_SEED={seed}\n{}", registry.log_end()))?;
+    }
+    let killed = began.elapsed();
+
+    let seen = oracle::everything(&world).await.with_context(|| format!("BERTH_E2E_SEED={seed}"))?;
+    ensure!(registry.terminate().await?.success(), "SIGTERM did not end it well\n{}", registry.log_end());
+    is_clean(&registry)?;
+    println!(
+        "{KILLS} kills in {killed:.1?}, all in {:.1?}; {}; {seen}; check is clean",
+        began.elapsed(),
+        world.history
+    );
+    ensure!(world.history.interrupted() > KILLS as usize, "most kills hit nothing: the test has lost its teeth");
+    Ok(())
+}
+
+fn is_clean(registry: &RegistryProcess) -> Result<()> {
+    let check = registry.check()?;
+    let (out, err) = (String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));
+    ensure!(check.status.success(), "berth-registry check: {}\n{out}{err}", check.status);
+    Ok(())
+}
