@@ -72,7 +72,7 @@ fn warn_if_open(config: &Config, api: &TcpListener) {
     if config.auth.is_none() {
         let loopback = api.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let who = if loopback { "everyone on this machine" } else { "EVERYONE WHO CAN REACH IT" };
-        tracing::warn!("the registry is open: without auth, {who} may pull, push and delete");
+        tracing::warn!("the registry is open: without auth, {who} may pull and push");
     }
 }
 
