@@ -1,4 +1,7 @@
-//! Being built.
+//! The registry: an OCI distribution API over a directory that describes itself.
+//!
+//! Rooms: `store` (bytes at rest), `http` (the API; the only room that knows axum), `access` (who may do what), `serve` (sockets,
+//! TLS, stopping), `config` (the file, and files that change), `cli` (what the program can be told), `metrics`, `telemetry`.
 
 pub mod access;
 pub mod cli;

@@ -201,7 +201,11 @@ impl Check<'_> {
             let name = ReferrerName { digest: stored.digest.clone(), record: name.record };
             let entry = Key::Referrer { repository: repository.clone(), subject: subject.digest.clone(), name };
             if self.store.driver.size(&entry).await?.is_none() {
-                self.found_unless_young(Severity::Incomplete, &entry, "the record is there but not listed by its subject");
+                self.found_unless_young(
+                    Severity::Incomplete,
+                    &entry,
+                    "the record is there but not listed by its subject",
+                );
             }
         }
         Ok(())

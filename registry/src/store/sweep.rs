@@ -48,7 +48,8 @@ impl Store {
             swept += 1;
             if !dry_run {
                 let entries = self.driver.list(&Prefix::Upload(upload), usize::MAX).await?;
-                let keys: Vec<Key> = entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
+                let keys: Vec<Key> =
+                    entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
                 self.driver.remove(&keys).await?;
             }
         }

@@ -482,7 +482,7 @@ async fn a_blob_whose_link_is_dead_gets_a_fresh_incarnation_from_a_manifest(stor
     let digest = push_blob(&store, "a", b"config").await;
     let old = only_link(&store, "a", &digest).await;
     let old_key = blob::link_key(&repository("a"), &digest, old);
-    plant_dead_batch(&store, &[old_key.clone()]).await;
+    plant_dead_batch(&store, std::slice::from_ref(&old_key)).await;
     put(&store, "a", ManifestKind::OciManifest, &image(&[b"config"]), &["v1"]).await.unwrap();
     store.driver.remove(&[old_key, Key::Data(old.data)]).await.unwrap();
     assert_eq!(read_blob(&store, "a", &digest).await.unwrap(), b"config");

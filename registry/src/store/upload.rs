@@ -14,7 +14,7 @@ use ulid::Ulid;
 
 use super::Store;
 use super::body;
-use super::error::{BodyError, Result, StoreError};
+use super::error::{BodyError, StoreError};
 use super::layout::{Key, Prefix, SegmentName, UploadEntry};
 
 mod state;
@@ -204,7 +204,6 @@ impl Store {
         Ok(Ok(progress))
     }
 }
-
 
 /// The segments of one upload, of all branches.
 struct Progress {

@@ -79,7 +79,7 @@ async fn absence_is_no_error(driver: Arc<dyn Driver>) {
     assert!(driver.page(&Prefix::Repositories, None, 10).await.unwrap().items.is_empty());
     assert!(!driver.duplicate(&key, &data()).await.unwrap());
     assert!(!driver.remove_tag_if(&tag("t"), &Bytes::new()).await.unwrap());
-    driver.remove(&[key.clone()]).await.unwrap();
+    driver.remove(std::slice::from_ref(&key)).await.unwrap();
     driver.create(Vec::new(), &[key]).await.unwrap();
 }
 
