@@ -62,7 +62,7 @@ pub async fn run(context: SharedContext, triggers: Triggers, stop: impl Future<O
         .reconcile_on(others)
         .reconcile_all_on(grants)
         .graceful_shutdown_on(stop)
-        .run(counted, retry, context)
+        .run(counted, |registry, error, context| retry(&registry, error, &context), context)
         .for_each(async |result| {
             if let Err(error) = result {
                 tracing::debug!(%error, "a pass ended early");
@@ -81,7 +81,7 @@ async fn counted(registry: Arc<Guarded>, context: SharedContext) -> Result<Actio
     result
 }
 
-fn retry(registry: Arc<Guarded>, error: &Error, context: SharedContext) -> Action {
+fn retry(registry: &Guarded, error: &Error, context: &Context) -> Action {
     let uid = registry.uid().unwrap_or_default();
     let failures = context.recall(&uid).failures.saturating_add(1);
     context.remember(&uid, |memory| memory.failures = failures);
@@ -201,7 +201,7 @@ async fn write(
     let service = apply_service(validated, context).await?;
     let addresses = validate::cluster_addresses(&service);
     let mut keys = Keys::prepare(registry, validated, observed, Some(&service), context, now).await?;
-    outcome.steps = std::mem::take(&mut keys.steps);
+    outcome.steps.clone_from(&keys.steps);
     outcome.keyring = Some(keys.keyring.clone());
     let server_secret = keys.distribute(validated, observed, context).await?;
     outcome.keyring = Some(keys.keyring.clone());

@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn an_overlay_has_our_elements_only_and_keeps_what_the_server_added_to_them() {
         let wanted = json!({"spec": {"ports": [{"name": "https", "port": 443}]}});
-        let mut live = json!({"spec": {"ip": "1", "ports": [{"name": "x"}, {"name": "https", "port": 444, "nodePort": 3}]}});
+        let mut live =
+            json!({"spec": {"ip": "1", "ports": [{"name": "x"}, {"name": "https", "port": 444, "nodePort": 3}]}});
         overlay(&mut live, &wanted);
         assert_eq!(live, json!({"spec": {"ip": "1", "ports": [{"name": "https", "port": 443, "nodePort": 3}]}}));
         assert_eq!(projection(&live, &wanted), wanted);

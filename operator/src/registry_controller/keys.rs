@@ -104,6 +104,10 @@ impl Keys {
         context: &Context,
     ) -> Result<Option<String>, Error> {
         let doubted = self.is_doubted(validated, observed, context);
+        if doubted || !self.steps.is_empty() {
+            // Nobody mounts what people read, so only another occasion tells that it is gone: each is taken.
+            context.remember(&validated.owner.uid, |memory| memory.secrets.clear());
+        }
         let owned = |name: &str| validated.owner.owned(name.to_owned());
         let before = self.keyring.written.clone();
         if let (Some(files), Some(written)) = (self.keyring.server_files(), before.server) {

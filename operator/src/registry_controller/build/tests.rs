@@ -26,7 +26,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-pub(crate) fn registry(spec: Value) -> Registry {
+pub(crate) fn registry(spec: &Value) -> Registry {
     let registry = json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": "Registry", "spec": spec,
         "metadata": {"name": "images", "namespace": "team-a", "uid": "u", "generation": 1},
@@ -34,7 +34,7 @@ pub(crate) fn registry(spec: Value) -> Registry {
     serde_json::from_value(registry).unwrap()
 }
 
-fn validated(spec: Value) -> Result<ValidatedRegistry, Refusal> {
+fn validated(spec: &Value) -> Result<ValidatedRegistry, Refusal> {
     validate::validate(&registry(spec), &Observed::default(), &settings())
 }
 
@@ -48,11 +48,11 @@ pub(crate) fn keyring() -> Keyring {
     Keyring::new("u", authority.unwrap()).unwrap()
 }
 
-fn built(spec: Value) -> Resources {
+fn built(spec: &Value) -> Resources {
     build(&validated(spec).unwrap(), &keyring(), &["10.0.0.1".into()], Some("images-server-x"), "berth-nodes")
 }
 
-fn with(mut spec: Value, more: Value) -> Value {
+fn with(mut spec: Value, more: &Value) -> Value {
     for (key, value) in more.as_object().unwrap() {
         spec[key] = value.clone();
     }
@@ -61,7 +61,7 @@ fn with(mut spec: Value, more: Value) -> Value {
 
 #[test]
 fn six_lines_give_a_registry() {
-    let Resources { config, deployment, claim, disruption_budget, node_entry, .. } = built(minimal());
+    let Resources { config, deployment, claim, disruption_budget, node_entry, .. } = built(&minimal());
     let config = &config.data.unwrap()["config.yml"];
     let read: berth_contract::config::Config = serde_yaml::from_str(config).unwrap();
     assert!(read.auth.unwrap().nodes.is_some(), "a managed Registry is never open, and nodes pull");
@@ -81,7 +81,7 @@ fn six_lines_give_a_registry() {
 #[test]
 fn a_shared_volume_is_served_by_several_pods_that_replace_each_other() {
     let storage = json!({"persistentVolumeClaim": {"size": "1Gi", "accessModes": ["ReadWriteMany"]}});
-    let Resources { deployment, disruption_budget, .. } = built(json!({"storage": storage, "replicas": 3}));
+    let Resources { deployment, disruption_budget, .. } = built(&json!({"storage": storage, "replicas": 3}));
     let deployment = serde_json::to_value(deployment).unwrap();
     let rolling = json!({"maxSurge": 1, "maxUnavailable": 0});
     assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], rolling);
@@ -90,18 +90,18 @@ fn a_shared_volume_is_served_by_several_pods_that_replace_each_other() {
 
 #[test]
 fn a_volume_that_goes_with_its_registry_is_owned_by_it() {
-    let claim = built(with(minimal(), json!({"deletionPolicy": "Delete"}))).claim.unwrap();
+    let claim = built(&with(minimal(), &json!({"deletionPolicy": "Delete"}))).claim.unwrap();
     assert_eq!(claim.metadata.owner_references.unwrap()[0].uid, "u");
 }
 
 #[test]
 fn more_pods_than_a_volume_bears_are_refused_even_if_the_definition_did_not() {
-    assert_eq!(validated(with(minimal(), json!({"replicas": 2}))).unwrap_err().reason, "VolumeNotShared");
+    assert_eq!(validated(&with(minimal(), &json!({"replicas": 2}))).unwrap_err().reason, "VolumeNotShared");
 }
 
 #[test]
 fn an_existing_claim_that_is_not_there_is_named() {
-    let refused = validated(json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine"}}})).unwrap_err();
+    let refused = validated(&json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine"}}})).unwrap_err();
     assert_eq!(refused.reason, "ClaimNotFound");
     assert!(refused.message.contains("mine"));
 }
@@ -109,15 +109,15 @@ fn an_existing_claim_that_is_not_there_is_named() {
 #[test]
 fn a_namespace_that_was_not_granted_says_how_to_grant_it() {
     let settings = Settings { watch_namespaces: vec!["a".into(), "b".into()], ..settings() };
-    let refused = validate::validate(&registry(minimal()), &Observed::default(), &settings).unwrap_err();
+    let refused = validate::validate(&registry(&minimal()), &Observed::default(), &settings).unwrap_err();
     assert_eq!(refused.reason, "NamespaceNotGranted");
     assert!(refused.message.contains("--set 'watchNamespaces={a,b,team-a}'"), "{}", refused.message);
 }
 
 #[test]
 fn a_host_that_was_not_granted_reaches_no_node_and_no_certificate() {
-    let spec = with(minimal(), json!({"nodes": {"hosts": ["docker.io"]}}));
-    let validated = validated(spec).unwrap();
+    let spec = with(minimal(), &json!({"nodes": {"hosts": ["docker.io"]}}));
+    let validated = validated(&spec).unwrap();
     assert_eq!(validated.refused_hosts, ["docker.io"]);
     let service: Service = serde_json::from_value(json!({"spec": {"clusterIPs": ["10.0.0.1", "fd00::1"]}})).unwrap();
     let names = validated.certificate_names(Some(&service)).unwrap();
@@ -139,7 +139,7 @@ fn a_host_that_was_not_granted_reaches_no_node_and_no_certificate() {
 
 #[test]
 fn nothing_is_certified_while_the_service_has_no_address() {
-    let validated = validated(minimal()).unwrap();
+    let validated = validated(&minimal()).unwrap();
     for service in [json!({}), json!({"spec": {"clusterIPs": [""]}}), json!({"spec": {"clusterIPs": ["None"]}})] {
         let service: Service = serde_json::from_value(service).unwrap();
         assert_eq!(validated.certificate_names(Some(&service)), None);
@@ -148,15 +148,15 @@ fn nothing_is_certified_while_the_service_has_no_address() {
 
 #[test]
 fn only_what_a_pod_reads_at_its_start_restarts_it() {
-    let hash = |spec| serde_json::to_value(built(spec).deployment).unwrap()["spec"]["template"].clone();
-    assert_eq!(hash(minimal()), hash(with(minimal(), json!({"tls": {"privateCA": {"certificateDuration": "24h"}}}))));
-    assert_ne!(hash(minimal()), hash(with(minimal(), json!({"logLevel": "debug"}))));
+    let hash = |spec| serde_json::to_value(built(&spec).deployment).unwrap()["spec"]["template"].clone();
+    assert_eq!(hash(minimal()), hash(with(minimal(), &json!({"tls": {"privateCA": {"certificateDuration": "24h"}}}))));
+    assert_ne!(hash(minimal()), hash(with(minimal(), &json!({"logLevel": "debug"}))));
 }
 
 #[test]
 fn the_users_own_files_are_mounted_and_named() {
     let spec = json!({"access": {"htpasswd": {"secretRef": {"name": "users", "key": "f"}}}, "tls": {"secretRef": {"name": "cert"}}});
-    let Resources { config, deployment, .. } = built(with(minimal(), spec));
+    let Resources { config, deployment, .. } = built(&with(minimal(), &spec));
     let config = &config.data.unwrap()["config.yml"];
     assert!(config.contains("/etc/berth/users/htpasswd") && config.contains("/etc/berth/tls/tls.crt"), "{config}");
     let volumes = serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"]["volumes"].to_string();
@@ -236,7 +236,7 @@ fn any_spec() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn the_pods_of_every_registry_are_restricted(spec in any_spec()) {
-        let deployment = built(spec).deployment.unwrap();
+        let deployment = built(&spec).deployment.unwrap();
         let pod = deployment.spec.unwrap().template.spec.unwrap();
         prop_assert!(is_restricted(&pod), "{}", serde_json::to_string_pretty(&pod).unwrap());
         prop_assert_eq!(pod.automount_service_account_token, Some(false));
@@ -244,14 +244,14 @@ proptest! {
 
     #[test]
     fn the_same_registry_gives_the_same_objects(spec in any_spec()) {
-        let (validated, keyring) = (validated(spec).unwrap(), keyring());
+        let (validated, keyring) = (validated(&spec).unwrap(), keyring());
         let build = || format!("{:?}", build(&validated, &keyring, &[], Some("s"), "n"));
         prop_assert_eq!(build(), build());
     }
 
     #[test]
     fn our_labels_win_over_the_users(spec in any_spec()) {
-        let deployment = built(spec).deployment.unwrap().spec.unwrap();
+        let deployment = built(&spec).deployment.unwrap().spec.unwrap();
         let labels = deployment.template.metadata.unwrap().labels.unwrap();
         for (key, value) in deployment.selector.match_labels.unwrap() {
             prop_assert_eq!(&labels[&key], &value);
@@ -260,7 +260,7 @@ proptest! {
 
     #[test]
     fn every_name_fits(name in "[a-z]([-a-z0-9]{0,38}[a-z0-9])?", namespace in "[a-z]{1,63}") {
-        let mut registry = registry(minimal());
+        let mut registry = registry(&minimal());
         registry.metadata.name = Some(name);
         registry.metadata.namespace = Some(namespace);
         let validated = validate::validate(&registry, &Observed::default(), &settings()).unwrap();
@@ -276,6 +276,6 @@ proptest! {
 
 #[test]
 fn the_operators_own_secret_is_named_after_both_names() {
-    let owner = validated(minimal()).unwrap().owner;
+    let owner = validated(&minimal()).unwrap().owner;
     assert_eq!(owner.keyring_name(), "registry-team-a.images");
 }

@@ -1,1 +1,131 @@
+//! What is found is what the status says, and the same finding twice says the same.
 
+use serde_json::{Value, json};
+
+use super::*;
+use crate::registry_controller::build::tests::{registry, settings};
+use crate::registry_controller::dereference::{ObservedPod, StorageClassState};
+use crate::registry_controller::validate;
+
+fn pod(status: &Value) -> ObservedPod {
+    let pod = json!({"metadata": {"name": "p", "uid": "p"}, "status": status});
+    ObservedPod { pod: Arc::new(serde_json::from_value(pod).unwrap()), report: None, mount_failure: None }
+}
+
+fn container(state: &Value) -> ObservedPod {
+    let status =
+        json!({"name": "registry", "image": "", "imageID": "", "ready": false, "restartCount": 1, "state": state});
+    pod(&json!({"containerStatuses": [status]}))
+}
+
+fn deployment(ready: i32) -> Option<Arc<Deployment>> {
+    let deployment = json!({
+        "metadata": {"generation": 1}, "spec": {"replicas": 1, "selector": {}, "template": {}},
+        "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready},
+    });
+    Some(Arc::new(serde_json::from_value(deployment).unwrap()))
+}
+
+fn observed(pods: Vec<ObservedPod>, claim: &str) -> Observed {
+    let claim = json!({"metadata": {"name": "images-data"}, "status": {"phase": claim}});
+    Observed { claim: Some(Arc::new(serde_json::from_value(claim).unwrap())), pods, ..Default::default() }
+}
+
+fn run(spec: &Value, observed: &Observed, ready: i32, before: &RegistryStatus) -> RegistryStatus {
+    let registry = registry(spec);
+    let validated = validate::validate(&registry, observed, &settings());
+    status(&Pass {
+        registry: &registry,
+        before,
+        observed,
+        validated: validated.as_ref(),
+        problem: None,
+        keyring: None,
+        deployment: deployment(ready),
+        nodes: None,
+        now: Timestamp::UNIX_EPOCH,
+    })
+}
+
+fn minimal() -> Value {
+    json!({"storage": {"persistentVolumeClaim": {"size": "1Gi"}}})
+}
+
+fn find(status: &RegistryStatus, type_: &str) -> Option<(String, String)> {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some((condition.status.clone(), condition.reason.clone()))
+}
+
+fn pair(truth: &str, reason: &str) -> Option<(String, String)> {
+    Some((truth.into(), reason.into()))
+}
+
+#[test]
+fn at_rest_there_is_nothing_but_ready() {
+    let status = run(&minimal(), &observed(Vec::new(), "Bound"), 1, &RegistryStatus::default());
+    assert_eq!(find(&status, READY), pair("True", "Serving"));
+    assert_eq!((find(&status, RECONCILING), find(&status, STALLED)), (None, None));
+    let again = run(&minimal(), &observed(Vec::new(), "Bound"), 1, &status);
+    assert_eq!(status, again, "nothing ticks");
+}
+
+#[test]
+fn each_complaint_has_its_reason() {
+    let ended = |text: &str| json!({"terminated": {"exitCode": 1, "message": text}});
+    for (state, reason) in [
+        (json!({"waiting": {"reason": "ErrImagePull", "message": "no such host"}}), "ImagePullFailed"),
+        (json!({"waiting": {"reason": "CreateContainerConfigError", "message": "m"}}), "ContainerRefused"),
+        (ended("{}\nerror: /var/lib/registry: Permission denied (os error 13)"), "VolumeNotWritable"),
+        (ended("unknown key"), "RegistryFails"),
+        (json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), "OutOfMemory"),
+    ] {
+        let status = run(&minimal(), &observed(vec![container(&state)], "Bound"), 0, &RegistryStatus::default());
+        assert_eq!(find(&status, STALLED), pair("True", reason), "{state}");
+        assert_eq!(find(&status, READY), pair("False", reason));
+        assert_eq!(find(&status, RECONCILING), None);
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_says_the_same_between_attempts() {
+    let waiting = |reason: &str, message: &str| container(&json!({"waiting": {"reason": reason, "message": message}}));
+    let first = observed(vec![waiting("ErrImagePull", "dial tcp")], "Bound");
+    let first = run(&minimal(), &first, 0, &RegistryStatus::default());
+    let second = run(&minimal(), &observed(vec![waiting("ImagePullBackOff", "Back-off")], "Bound"), 0, &first);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_secret_that_is_missing_is_named_by_the_field_that_refers_to_it() {
+    let mut pod = pod(&json!({}));
+    pod.mount_failure = Some("MountVolume.SetUp failed for volume \"users\" : secret \"people\" not found".into());
+    let mut spec = minimal();
+    spec["access"] = json!({"htpasswd": {"secretRef": {"name": "people"}}});
+    let status = run(&spec, &observed(vec![pod], "Bound"), 0, &RegistryStatus::default());
+    assert_eq!(find(&status, STALLED), pair("True", "ReferenceNotFound"));
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == STALLED).unwrap();
+    assert!(stalled.message.contains("spec.access.htpasswd.secretRef"), "{}", stalled.message);
+}
+
+#[test]
+fn a_volume_that_does_not_come_says_why() {
+    for (class, reason) in
+        [(StorageClassState::NoDefault, "NoDefaultStorageClass"), (StorageClassState::NotFound, "StorageClassNotFound")]
+    {
+        let observed = Observed { storage_class: class, ..observed(Vec::new(), "Pending") };
+        let status = run(&minimal(), &observed, 0, &RegistryStatus::default());
+        assert_eq!(find(&status, STALLED), pair("True", reason));
+        assert_eq!(find(&status, "StorageReady"), pair("False", reason));
+    }
+    let status = run(&minimal(), &observed(Vec::new(), "Pending"), 0, &RegistryStatus::default());
+    assert_eq!(find(&status, "StorageReady"), pair("False", "ClaimPending"));
+}
+
+#[test]
+fn a_refusal_stalls_and_serving_pods_stay_ready() {
+    let mut spec = minimal();
+    spec["replicas"] = json!(2);
+    let status = run(&spec, &observed(Vec::new(), "Bound"), 1, &RegistryStatus::default());
+    assert_eq!(find(&status, STALLED), pair("True", "VolumeNotShared"));
+    assert_eq!(find(&status, READY), pair("True", "Serving"));
+}
