@@ -1,0 +1,153 @@
+//! Certificates, authorities and pods are replaced while nodes pull.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use berth_e2e::cluster::{Cluster, PATIENCE, eventually};
+use berth_e2e::managed_registry::{ManagedRegistry, light};
+use berth_e2e::pod::{PullLoop, seconds};
+use berth_e2e::push::{push, speaking};
+use berth_e2e::temp_namespace::with_namespace;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+/// A kubelet brings a changed Secret to its pods within a minute or two.
+const PROPAGATION: Duration = Duration::from_secs(300);
+
+#[tokio::test]
+async fn certificate_and_authority_rotate_with_no_failed_pull_and_no_rollout() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "rotate", async |namespace| {
+        let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
+        let nodes = trusted_nodes(&registry).await?;
+        let pods = identities(&registry).await?;
+        let pulls = PullLoop::default();
+        // Nothing that is pulled was there before, and what pushes trusts what the status shows at that moment.
+        let fresh = async |number: usize| {
+            let tags = [format!("{number}-a"), format!("{number}-b")];
+            for tag in &tags {
+                push(&registry.client().await?, "app", tag, &speaking(tag)?).await?;
+            }
+            Ok(tags.map(|tag| format!("{}/app:{tag}", registry.host())).to_vec())
+        };
+        let rotate = async {
+            let result = rotate(&registry, &pulls).await;
+            pulls.stop();
+            result
+        };
+        let loops = futures::future::try_join_all(nodes.iter().map(|node| pulls.pull(namespace, node, &fresh)));
+        let (rotated, looped) = futures::join!(rotate, loops);
+        println!("rotation: {} pulls of new images on {nodes:?}, {} failed", pulls.pulled(), pulls.failed());
+        rotated?;
+        looped?;
+        ensure!(pulls.failed() == 0, "{} pulls failed", pulls.failed());
+        ensure!(identities(&registry).await? == pods, "pods were replaced or restarted");
+        Ok(())
+    })
+    .await
+}
+
+async fn rotate(registry: &ManagedRegistry<'_>, pulls: &PullLoop) -> Result<()> {
+    pulls.more(4).await?;
+    let first = registry.served_certificate().await?;
+    let begun = Instant::now();
+    registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-certificates": "1"}}})).await?;
+    eventually("another certificate to be served", PROPAGATION, async || {
+        ensure!(registry.served_certificate().await? != first, "it is the first one");
+        Ok(())
+    })
+    .await?;
+    println!("a new certificate was served after {}", seconds(begun.elapsed()));
+    let handled = registry.get().await?.status.and_then(|status| status.certificate);
+    let handled = handled.and_then(|certificate| certificate.handled_certificate_rotation);
+    ensure!(handled.as_deref() == Some("1"), "{handled:?}");
+    pulls.more(4).await?;
+
+    let old = registry.ca_bundle().await?;
+    let begun = Instant::now();
+    registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-authority": "1"}}})).await?;
+    eventually("another authority to be the only one", PROPAGATION, async || {
+        let bundle = registry.ca_bundle().await?;
+        ensure!(!bundle.contains(old.trim()), "the old one is trusted");
+        registry.served_certificate().await?;
+        Ok(())
+    })
+    .await?;
+    println!("a new authority had replaced the old one after {}", seconds(begun.elapsed()));
+    pulls.more(4).await
+}
+
+#[tokio::test]
+async fn pulls_fail_only_while_the_only_pod_is_replaced() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "replace", async |namespace| {
+        let spec = json!({"storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
+        let registry = ManagedRegistry::ready(namespace, "images", spec).await?;
+        let nodes = trusted_nodes(&registry).await?;
+        let client = registry.client().await?;
+        const IMAGES: usize = 120;
+        for number in 0..IMAGES {
+            push(&client, "app", &number.to_string(), &speaking(&number.to_string())?).await?;
+        }
+        let pulls = PullLoop::default();
+        let next = async |number: usize| Ok(vec![format!("{}/app:{}", registry.host(), number % IMAGES)]);
+        let replace = async {
+            let result = replace(&registry, &pulls).await;
+            pulls.stop();
+            result
+        };
+        let loops = futures::future::try_join_all(nodes.iter().map(|node| pulls.pull(namespace, node, &next)));
+        let (replaced, looped) = futures::join!(replace, loops);
+        println!(
+            "deletion of the only pod: {} pulls on {nodes:?}, every one succeeded in the end; {} attempts failed meanwhile",
+            pulls.pulled(),
+            pulls.failed()
+        );
+        replaced?;
+        looped.map(drop)
+    })
+    .await
+}
+
+async fn replace(registry: &ManagedRegistry<'_>, pulls: &PullLoop) -> Result<()> {
+    pulls.more(4).await?;
+    let pod = registry.pods().await?.into_iter().next().context("no pod")?;
+    let begun = Instant::now();
+    registry.namespace.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await?;
+    eventually("another pod to serve", PATIENCE, async || {
+        let pods = registry.pods().await?;
+        ensure!(pods.iter().all(|other| other.uid() != pod.uid()), "the old one is there");
+        Ok(registry.served_certificate().await?)
+    })
+    .await?;
+    println!("another pod served {} after the deletion of the only one", seconds(begun.elapsed()));
+    let failed = pulls.failed();
+    pulls.more(4).await?;
+    // What began before may still be told.
+    println!("attempts that had failed by then: {failed}");
+    registry.wait_ready().await.map(drop)
+}
+
+/// The nodes that can pull, once all have been heard of.
+async fn trusted_nodes(registry: &ManagedRegistry<'_>) -> Result<Vec<String>> {
+    let examples = eventually("every node to be heard of", PATIENCE, async || {
+        let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
+        ensure!(nodes.unknown == 0 && nodes.trusted > 0, "{nodes:?}");
+        Ok(nodes.examples)
+    })
+    .await?;
+    let mut nodes = registry.namespace.cluster.nodes().await?;
+    nodes.retain(|node| examples.iter().all(|example| example.node != *node));
+    Ok(nodes)
+}
+
+/// The pods' uids, and how often they were restarted.
+async fn identities(registry: &ManagedRegistry<'_>) -> Result<Vec<(Option<String>, i32)>> {
+    let restarts = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.into_iter().flatten().map(|status| status.restart_count).sum()
+    };
+    Ok(registry.pods().await?.iter().map(|pod| (pod.uid(), restarts(pod))).collect())
+}

@@ -1,0 +1,15 @@
+//! Berth on a real cluster, installed by its chart: what the API server refuses (`admit_*`), and what happens (`e2e_*`).
+//!
+//! The tests wait much and compute little, so run many at once:
+//! `RUST_TEST_THREADS=8 cargo test -p berth-e2e --test cluster -- --nocapture`.
+
+mod admit_oldest_kubernetes;
+mod admit_registry;
+mod e2e_chart;
+mod e2e_deletion;
+mod e2e_neighbours;
+mod e2e_obstacles;
+mod e2e_rest;
+mod e2e_rights;
+mod e2e_rotation;
+mod e2e_six_lines;
