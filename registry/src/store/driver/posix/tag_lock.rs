@@ -4,11 +4,11 @@
 //! it, so they do not wait for each other; the rename decides between them.
 
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
 
 pub(super) const DIRECTORY: &str = "lock";
 
@@ -36,10 +36,10 @@ impl TagLocks {
     }
 
     fn lock(&self, tag: &Path, operation: FlockOperation) -> io::Result<TagLock> {
-        // DefaultHasher::new() has fixed keys: every replica of one version picks the same file.
-        let mut hasher = DefaultHasher::new();
-        tag.file_name().hash(&mut hasher);
-        let stripe = self.directory.join(format!("{:02x}", hasher.finish() & 0xff));
+        // A hash that no version will ever change: replicas of two versions must pick the same file.
+        let name = tag.file_name().unwrap_or_default().as_encoded_bytes();
+        let [stripe, ..] = <[u8; 32]>::from(Sha256::digest(name));
+        let stripe = self.directory.join(format!("{stripe:02x}"));
         let file = File::options().read(true).write(true).create(true).truncate(false).open(stripe)?;
         rustix::fs::flock(&file, operation)?;
         Ok(TagLock(file))
