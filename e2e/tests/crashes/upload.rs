@@ -26,11 +26,7 @@ impl Worker {
         while stored < blob.bytes.len() {
             let length = self.random.usize(2_000..40_000).min(blob.bytes.len() - stored);
             let chunk = blob.bytes.slice(stored..stored + length);
-            let body = if length > 3 && self.random.u8(..8) == 0 {
-                cut_off_after(chunk.slice(..length / 2))
-            } else {
-                whole(chunk)
-            };
+            let body = if self.random.u8(..8) == 0 { cut_off_after(chunk.slice(..length / 2)) } else { whole(chunk) };
             let (boot, at) = (self.boot(), location.clone());
             match self.settle(self.world.client.patch(&at, stored, length, body).await) {
                 // What was sent before a cut may have been stored after we asked.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use berth_e2e::http::{Answer, nothing, whole};
 use berth_e2e::image::{Blob, Manifest, artifact};
-use berth_oci::{Algorithm, Digest};
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{Method, StatusCode};
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::World;
 use crate::history::{Key, Value};
+use crate::view::{path_of, value_of};
 
 /// Names that are prefixes of each other.
 pub(crate) const REPOSITORIES: [&str; 3] = ["crash/a", "crash/a/b", "crash/a-b"];
@@ -22,6 +22,10 @@ pub(crate) const REPOSITORIES: [&str; 3] = ["crash/a", "crash/a/b", "crash/a-b"]
 const TAGS: [&str; 4] = ["latest", "v1", "v1.0", "v1-rc"];
 /// Blobs that everyone pushes, mounts and deletes.
 const SHARED: u64 = 6;
+/// How many keys each client looks at first after each kill.
+const LOOKS_AFTER_A_KILL: usize = 12;
+/// How often a client comes back to what is its own. After that it stays as it is, for the oracle to find.
+const RETURNS: u8 = 3;
 
 pub(crate) struct Worker {
     pub(crate) world: Arc<World>,
@@ -30,7 +34,7 @@ pub(crate) struct Worker {
     number: u64,
     made: u64,
     manifests: Vec<Owned>,
-    blobs: Vec<(&'static str, Blob)>,
+    blobs: Vec<(&'static str, Blob, u8)>,
 }
 
 /// A manifest that only this client touches, and may delete.
@@ -40,6 +44,7 @@ struct Owned {
     manifest: Manifest,
     changes: Vec<Key>,
     tag: String,
+    returns: u8,
 }
 
 impl Worker {
@@ -54,7 +59,12 @@ impl Worker {
     /// # Errors
     /// At the first answer that breaks a promise.
     pub(crate) async fn run(mut self) -> Result<()> {
+        let mut looked = self.boot();
         while !self.world.stop.load(Ordering::Relaxed) {
+            if looked != self.boot() {
+                looked = self.boot();
+                self.look(LOOKS_AFTER_A_KILL).await?;
+            }
             match self.random.u8(..15) {
                 0 => self.push_kept_blob().await.map(drop),
                 1..=3 => self.push_image().await,
@@ -64,7 +74,7 @@ impl Worker {
                 10 => self.push_or_delete_own_blob().await,
                 11 => self.push_mount_or_delete_shared_blob().await,
                 12 => self.be_refused().await,
-                _ => self.look().await,
+                _ => self.look(1).await,
             }
             .with_context(|| format!("client {}", self.number))?;
         }
@@ -193,13 +203,16 @@ impl Worker {
         Ok(Some(Manifest::of_blobs(config, layers)))
     }
 
-    /// Pushes an image that nobody will delete, and gives it none, one or two of the tags that everyone uses.
+    /// Pushes an image that nobody will delete, and gives it none, one or two of the tags that everyone uses, or one that
+    /// nobody touches again.
     async fn push_image(&mut self) -> Result<()> {
         let repository = self.repository();
         let Some(manifest) = self.prepare_image(repository).await? else { return Ok(()) };
         let first = self.random.usize(..TAGS.len());
         let tags = [TAGS[first], TAGS[(first + 1) % TAGS.len()]];
-        let (reference, tags) = match self.random.u8(..3) {
+        let release = format!("release-{}", self.unique());
+        let (reference, tags) = match self.random.u8(..5) {
+            3 | 4 => (release.clone(), &[release.as_str()][..]),
             0 => (manifest.digest.to_string(), &tags[..0]),
             1 => (tags[0].to_owned(), &tags[..1]),
             _ => (format!("{}?tag={}&tag={}", manifest.digest, tags[0], tags[1]), &tags[..]),
@@ -246,8 +259,12 @@ impl Worker {
             let Some(owned) = self.prepare_own_manifest().await? else { return Ok(()) };
             self.manifests.push(owned);
         }
-        let Owned { repository, manifest, changes, tag } =
-            self.manifests[self.random.usize(..self.manifests.len())].clone();
+        let own = self.random.usize(..self.manifests.len());
+        self.manifests[own].returns += 1;
+        let Owned { repository, manifest, changes, tag, returns } = self.manifests[own].clone();
+        if returns == RETURNS {
+            self.manifests.swap_remove(own);
+        }
         if self.random.bool() {
             let value = Some(manifest.digest.clone());
             let changes: Vec<_> = changes.into_iter().map(|key| (key, value.clone())).collect();
@@ -278,16 +295,21 @@ impl Worker {
         };
         Ok(manifest.map(|manifest| {
             let own = [manifest_key(repository, &manifest), tag_key(repository, &tag)];
-            Owned { repository, manifest, changes: own.into_iter().chain(referrer).collect(), tag }
+            Owned { repository, manifest, changes: own.into_iter().chain(referrer).collect(), tag, returns: 0 }
         }))
     }
 
     async fn push_or_delete_own_blob(&mut self) -> Result<()> {
         if self.blobs.is_empty() || self.random.u8(..3) == 0 {
-            let own = (self.repository(), self.new_blob(30_000));
+            let own = (self.repository(), self.new_blob(30_000), 0);
             self.blobs.push(own);
         }
-        let (repository, blob) = self.blobs[self.random.usize(..self.blobs.len())].clone();
+        let own = self.random.usize(..self.blobs.len());
+        self.blobs[own].2 += 1;
+        let (repository, blob, returns) = self.blobs[own].clone();
+        if returns == RETURNS {
+            self.blobs.swap_remove(own);
+        }
         if self.random.bool() {
             self.push_blob(repository, &blob).await.map(drop)
         } else {
@@ -332,14 +354,14 @@ impl Worker {
         let boot = self.boot();
         let client = self.world.client.clone();
         let outcome = if self.random.bool() {
-            self.world.history.refused(blob_key(repository, &other));
+            self.world.history.refused(&blob_key(repository, &other));
             let path = format!("/v2/{repository}/blobs/uploads/?digest={}", other.digest);
             client.send(Method::POST, &path, OCTETS, whole(blob.bytes)).await
         } else {
             let tag = format!("refused-{}", self.unique());
             let manifest = Manifest::of_blobs(blob, vec![other]);
-            self.world.history.refused(manifest_key(repository, &manifest));
-            self.world.history.refused(tag_key(repository, &tag));
+            self.world.history.refused(&manifest_key(repository, &manifest));
+            self.world.history.refused(&tag_key(repository, &tag));
             client.put_manifest(repository, &tag, &manifest).await
         };
         match self.settle(outcome) {
@@ -349,23 +371,19 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads something that others change or build on.
-    async fn look(&mut self) -> Result<()> {
-        let repository = self.repository();
-        let key = match self.random.u8(..4) {
-            0 => self.world.shelf.blob(&mut self.random, repository).map(|blob| blob_key(repository, &blob)),
-            1 => self
-                .world
-                .shelf
-                .manifest(&mut self.random, repository)
-                .map(|manifest| manifest_key(repository, &manifest)),
-            _ => Some(tag_key(repository, TAGS[self.random.usize(..TAGS.len())])),
-        };
-        let Some(key) = key else { return Ok(()) };
-        let (boot, start) = (self.boot(), self.world.history.tick());
-        match self.settle(self.world.client.get(&path_of(&key)).await) {
-            Some(answer) => self.world.history.read(start, key, value_of(&answer)?),
-            None => drop(self.wait_for_boot_after(boot).await),
+    /// Reads some of all that was ever touched, every third time a tag that everyone moves.
+    async fn look(&mut self, keys: usize) -> Result<()> {
+        for _ in 0..keys {
+            let moved = tag_key(self.repository(), TAGS[self.random.usize(..TAGS.len())]);
+            let any = self.world.history.any_key(&mut self.random);
+            let key = any.filter(|_| self.random.u8(..3) > 0).unwrap_or(moved);
+            let (boot, start) = (self.boot(), self.world.history.tick());
+            let Some(answer) = self.settle(self.world.client.get(&path_of(&key)).await) else {
+                self.wait_for_boot_after(boot).await;
+                return Ok(());
+            };
+            let value = value_of(&key, &answer)?;
+            self.world.history.read(start, key, value);
         }
         Ok(())
     }
@@ -383,31 +401,4 @@ fn manifest_key(repository: &'static str, manifest: &Manifest) -> Key {
 
 fn tag_key(repository: &'static str, tag: &str) -> Key {
     Key::Tag { repository, tag: tag.to_owned() }
-}
-
-/// Where to ask for what a key names.
-pub(crate) fn path_of(key: &Key) -> String {
-    match key {
-        Key::Blob { repository, digest } => format!("/v2/{repository}/blobs/{digest}"),
-        Key::Manifest { repository, digest } => format!("/v2/{repository}/manifests/{digest}"),
-        Key::Tag { repository, tag } => format!("/v2/{repository}/manifests/{tag}"),
-        Key::Referrer { repository, subject, .. } => format!("/v2/{repository}/referrers/{subject}"),
-    }
-}
-
-/// What the bytes of an answer really are.
-///
-/// # Errors
-/// When they are not what the answer says they are.
-pub(crate) fn value_of(answer: &Answer) -> Result<Value> {
-    match answer.status {
-        StatusCode::NOT_FOUND => Ok(None),
-        StatusCode::OK => {
-            let digest = Digest::of(Algorithm::Sha256, &answer.body);
-            let claimed = answer.header("docker-content-digest");
-            ensure!(claimed == Some(digest.to_string().as_str()), "{claimed:?} was sent with the bytes of {digest}");
-            Ok(Some(digest))
-        }
-        status => bail!("{status} {:?}", answer.body),
-    }
 }
