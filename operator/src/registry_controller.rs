@@ -38,6 +38,8 @@ use crate::watches::{Guarded, Triggers};
 const REST: Duration = Duration::from_secs(600);
 /// How soon one that waits for pods is looked at again.
 const BUSY: Duration = Duration::from_secs(10);
+/// How soon one that waits for a human is: what they put right, such as somebody else's object, may not be watched.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// A pass failed, and is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -117,10 +119,10 @@ async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Erro
     };
     let after = status::status(&pass);
     outcome::publish(registry, &before, &after, &outcome.steps, context).await;
-    let settled = outcome::is_settled(&after);
+    let activity = outcome::Activity::of(&after);
     write_status(registry, &before, after, context).await?;
     context.remember(&owner.uid, |memory| memory.failures = 0);
-    Ok(Action::requeue(outcome.next(settled, now)))
+    Ok(Action::requeue(outcome.next(activity, now)))
 }
 
 /// What a pass came to.
@@ -139,10 +141,13 @@ impl Outcome {
     }
 
     /// When to look again: soon while something moves, else when a key is due, else after a rest.
-    fn next(&self, settled: bool, now: Timestamp) -> Duration {
+    fn next(&self, activity: outcome::Activity, now: Timestamp) -> Duration {
         let rotating = self.keyring.as_ref().is_some_and(Keyring::is_rotating);
-        if !settled || rotating || !self.steps.is_empty() {
-            return BUSY;
+        match activity {
+            outcome::Activity::Busy => return BUSY,
+            outcome::Activity::Resting if rotating || !self.steps.is_empty() => return BUSY,
+            outcome::Activity::Stuck => return STUCK,
+            outcome::Activity::Resting => {}
         }
         let due = match (&self.keyring, &self.validated) {
             (Some(keyring), Ok(validated)) => keyring.due(&validated.lives),

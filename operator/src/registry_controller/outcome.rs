@@ -56,10 +56,29 @@ fn explain_apply(error: apply::Error) -> Result<Problem, Error> {
     }
 }
 
-/// Whether nothing moves and nothing is missing: what may be left alone.
-pub(super) fn is_settled(status: &RegistryStatus) -> bool {
-    let is_true = |type_: &str| find(status, type_).is_some_and(|condition| condition.status == "True");
-    !is_true(RECONCILING) && (is_true(READY) || is_true(STALLED) || status.ready_replicas == Some(0))
+/// What a Registry is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing moves and nothing is missing.
+    Resting,
+    /// Something moves.
+    Busy,
+    /// It waits for a human.
+    Stuck,
+}
+
+impl Activity {
+    /// As its status says.
+    pub(super) fn of(status: &RegistryStatus) -> Self {
+        let is_true = |type_: &str| find(status, type_).is_some_and(|condition| condition.status == "True");
+        if is_true(STALLED) {
+            Self::Stuck
+        } else if is_true(RECONCILING) || !(is_true(READY) || status.ready_replicas == Some(0)) {
+            Self::Busy
+        } else {
+            Self::Resting
+        }
+    }
 }
 
 fn find<'a>(status: &'a RegistryStatus, type_: &str) -> Option<&'a Condition> {
