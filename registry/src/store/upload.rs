@@ -41,7 +41,7 @@ pub enum UploadError {
     Store(#[from] StoreError),
 }
 
-type UploadResult<T> = std::result::Result<T, UploadError>;
+type UploadResult<T> = Result<T, UploadError>;
 
 impl Store {
     /// Begins an upload. Nothing is stored until bytes come.
@@ -65,7 +65,7 @@ impl Store {
         &self,
         state: &UploadState,
         expected_start: Option<u64>,
-        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
     ) -> UploadResult<UploadState> {
         let progress = self.progress(state).await?;
         progress.follows(state, expected_start)?;
@@ -82,7 +82,7 @@ impl Store {
         &self,
         state: &UploadState,
         expected_start: Option<u64>,
-        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
         digest: &Digest,
     ) -> UploadResult<()> {
         let progress = match self.progress_or_end(state).await? {
@@ -118,8 +118,8 @@ impl Store {
         &self,
         progress: &Progress,
         state: &UploadState,
-        body: impl Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin,
-    ) -> UploadResult<(UploadState, std::result::Result<(), BodyError>)> {
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+    ) -> UploadResult<(UploadState, Result<(), BodyError>)> {
         let hasher = self.hasher(progress, state).await?;
         let name = SegmentName { start: state.offset(), attempt: Ulid::generate(), before: state.head() };
         let key = Key::Segment { upload: state.ulid(), name };
@@ -185,7 +185,7 @@ impl Store {
     }
 
     /// What storage holds of an upload, or how it ended.
-    async fn progress_or_end(&self, state: &UploadState) -> UploadResult<std::result::Result<Progress, UploadEntry>> {
+    async fn progress_or_end(&self, state: &UploadState) -> UploadResult<Result<Progress, UploadEntry>> {
         if state.expires() < SystemTime::now() {
             return Err(UploadError::Unknown);
         }
