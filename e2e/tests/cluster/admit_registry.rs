@@ -99,10 +99,12 @@ fn named(message: &'static str, name: &'static str) -> Refusal {
 }
 
 /// A change of a claim into another.
+#[expect(clippy::needless_pass_by_value, reason = "the rows of the table hold the values in place")]
 fn claim(message: &'static str, before: Value, after: Value) -> Refusal {
     storage(message, json!({"persistentVolumeClaim": before}), json!({"persistentVolumeClaim": after}))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the rows of the table hold the values in place")]
 fn storage(message: &'static str, before: Value, after: Value) -> Refusal {
     Refusal { message, name: None, before: Some(json!({"storage": before})), after: json!({"storage": after}) }
 }
