@@ -228,6 +228,20 @@ pub struct Tls {
     /// The oldest version accepted. Default: `tls1.2`.
     #[serde(default)]
     pub minimumtls: MinimumTls,
+    /// More certificates, each for clients that ask for a name it holds (SNI, RFC 6066 section 3) and the first one does
+    /// not. Ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional: Vec<KeyPair>,
+}
+
+/// `http.tls.additional[]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPair {
+    /// A PEM file with the certificate chain, leaf first. Certificate and key are read again when they change.
+    pub certificate: PathBuf,
+    /// A PEM file with the key.
+    pub key: PathBuf,
 }
 
 /// `http.tls.minimumtls`

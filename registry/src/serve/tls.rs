@@ -12,6 +12,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use sha2::{Digest as _, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 use crate::config::{FileError, Watched};
 
@@ -37,6 +39,15 @@ struct Pair {
     key: Arc<CertifiedKey>,
     fingerprint: String,
     not_after: i64,
+    /// The DNS names that it holds, in lower case.
+    names: Vec<String>,
+}
+
+/// All certificates: the first answers for its own names, for names that nobody holds, and whoever asks for none.
+#[derive(Debug)]
+struct Certificates {
+    first: Certificate,
+    additional: Vec<Certificate>,
 }
 
 /// What listeners need for TLS as `tls` describes it, and the certificate, to be asked about.
@@ -45,6 +56,10 @@ struct Pair {
 /// When the files cannot be used.
 pub fn server_config(tls: &Tls) -> Result<(Arc<ServerConfig>, Certificate), TlsError> {
     let certificate = Certificate(Watched::open("http.tls.certificate", [&tls.certificate, &tls.key], read_pair)?);
+    let mut additional = Vec::new();
+    for pair in &tls.additional {
+        additional.push(Certificate(Watched::open("http.tls.additional", [&pair.certificate, &pair.key], read_pair)?));
+    }
     let versions: &[_] = match tls.minimumtls {
         MinimumTls::Tls12 => &[&TLS13, &TLS12],
         MinimumTls::Tls13 => &[&TLS13],
@@ -52,7 +67,7 @@ pub fn server_config(tls: &Tls) -> Result<(Arc<ServerConfig>, Certificate), TlsE
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(versions)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificate.clone()));
+        .with_cert_resolver(Arc::new(Certificates { first: certificate.clone(), additional }));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((Arc::new(config), certificate))
 }
@@ -74,10 +89,32 @@ impl Certificate {
     }
 }
 
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.get().key))
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let holds =
+            |certificate: &&Certificate| client_hello.server_name().is_some_and(|name| certificate.0.get().holds(name));
+        let mut all = std::iter::once(&self.first).chain(&self.additional);
+        let chosen = all.find(holds).unwrap_or(&self.first);
+        Some(Arc::clone(&chosen.0.get().key))
     }
+}
+
+impl Pair {
+    /// RFC 9525 section 6.3: a `*` stands for exactly one label, the leftmost.
+    fn holds(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let rest = name.split_once('.').map(|(_, rest)| rest);
+        self.names.iter().any(|held| *held == name || held.strip_prefix("*.").is_some_and(|held| Some(held) == rest))
+    }
+}
+
+fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(dns).collect()
 }
 
 fn read_pair([certificate, key]: [&[u8]; 2]) -> Result<Pair, Box<dyn Error + Send + Sync>> {
@@ -85,7 +122,7 @@ fn read_pair([certificate, key]: [&[u8]; 2]) -> Result<Pair, Box<dyn Error + Sen
     let leaf = chain.first().ok_or("there is no certificate in the file")?;
     let fingerprint = Sha256::digest(leaf).iter().map(|byte| format!("{byte:02x}")).collect();
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf)?;
-    let not_after = parsed.validity().not_after.timestamp();
+    let (not_after, names) = (parsed.validity().not_after.timestamp(), dns_names(&parsed));
     let key = CertifiedKey::from_der(chain.clone(), PrivateKeyDer::from_pem_slice(key)?, &default_provider())?;
-    Ok(Pair { key: Arc::new(key), fingerprint, not_after })
+    Ok(Pair { key: Arc::new(key), fingerprint, not_after, names })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_contract::config::{MinimumTls, Tls};
+use berth_contract::config::{KeyPair, MinimumTls, Tls};
 use berth_registry::serve::{Certificate, Limits, Listener, serve, server_config};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ClientConfig;
@@ -18,18 +18,31 @@ use crate::registry_under_test::RegistryUnderTest;
 
 /// Writes a new pair and gives back its certificate.
 fn write_pair(directory: &Path) -> CertificateDer<'static> {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write_pair_for(directory, "localhost")
+}
+
+fn write_pair_for(directory: &Path, name: &str) -> CertificateDer<'static> {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
     std::fs::write(directory.join("tls.key"), signing_key.serialize_pem()).unwrap();
     std::fs::write(directory.join("tls.crt"), cert.pem()).unwrap();
     cert.der().clone()
 }
 
 fn tls(directory: &Path) -> Tls {
-    Tls { certificate: directory.join("tls.crt"), key: directory.join("tls.key"), minimumtls: MinimumTls::Tls12 }
+    Tls {
+        certificate: directory.join("tls.crt"),
+        key: directory.join("tls.key"),
+        minimumtls: MinimumTls::Tls12,
+        additional: Vec::new(),
+    }
 }
 
 async fn served(directory: &Path) -> (std::net::SocketAddr, Certificate) {
-    let (config, certificate) = server_config(&tls(directory)).unwrap();
+    serve_tls(&tls(directory)).await
+}
+
+async fn serve_tls(tls: &Tls) -> (std::net::SocketAddr, Certificate) {
+    let (config, certificate) = server_config(tls).unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let listener = Listener { tcp, tls: Some(config), limits: Limits::default() };
@@ -41,12 +54,20 @@ async fn connect(
     address: std::net::SocketAddr,
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_as(address, trusted, "localhost").await
+}
+
+async fn connect_as(
+    address: std::net::SocketAddr,
+    trusted: &CertificateDer<'static>,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted.clone()).map_err(std::io::Error::other)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = builder.map_err(std::io::Error::other)?.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await
 }
 
@@ -89,6 +110,21 @@ async fn a_pair_that_does_not_fit_together_is_shown_to_nobody() {
     connect(address, &old).await.unwrap();
     assert!(connect(address, &new).await.is_err());
     assert!(server_config(&tls(directory.path())).is_err(), "at the start it is an error");
+}
+
+#[tokio::test]
+async fn an_additional_certificate_answers_the_names_that_only_it_holds() {
+    let [first, more] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let ours = write_pair(first.path());
+    let theirs = write_pair_for(more.path(), "*.registry.example");
+    let pair = KeyPair { certificate: more.path().join("tls.crt"), key: more.path().join("tls.key") };
+    let (address, _) = serve_tls(&Tls { additional: vec![pair], ..tls(first.path()) }).await;
+    connect(address, &ours).await.unwrap();
+    let mut stream = connect_as(address, &theirs, "Images.Registry.example").await.unwrap();
+    assert!(ping(&mut stream).await.starts_with("HTTP/1.1 200"));
+    for name in ["localhost", "127.0.0.1", "registry.example", "a.b.registry.example"] {
+        assert!(connect_as(address, &theirs, name).await.is_err(), "{name}");
+    }
 }
 
 #[tokio::test]

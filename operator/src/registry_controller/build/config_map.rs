@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use berth_contract::config::{
-    Addr, Auth, Config, Debug, Delete, Filesystem, Htpasswd, Http, Log, LogFormatter, Maintenance, MinimumTls, Nodes,
-    ReadOnly, Storage, Tls, Version,
+    Addr, Auth, Config, Debug, Delete, Filesystem, Htpasswd, Http, KeyPair, Log, LogFormatter, Maintenance, MinimumTls,
+    Nodes, ReadOnly, Storage, Tls, Version,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_yaml::Value;
 
 use super::{API_PORT, DATA, HEALTH_PORT, SECRETS, USER_TLS, USERS};
 use crate::keyring::files::{CERTIFICATE, HTPASSWD, HTTP_SECRET, KEY, NODES};
@@ -27,11 +26,7 @@ pub fn build(registry: &ValidatedRegistry) -> ConfigMap {
 
 /// The file's text. Its types have no map with keys that are not text, so they always serialise.
 fn yaml(registry: &ValidatedRegistry) -> String {
-    let mut value = serde_yaml::to_value(config(registry)).unwrap_or_default();
-    if registry.tls_secret.is_some() {
-        add_user_certificate(&mut value);
-    }
-    serde_yaml::to_string(&value).unwrap_or_default()
+    serde_yaml::to_string(&config(registry)).unwrap_or_default()
 }
 
 fn config(registry: &ValidatedRegistry) -> Config {
@@ -60,6 +55,7 @@ fn config(registry: &ValidatedRegistry) -> Config {
                 certificate: format!("{SECRETS}/{CERTIFICATE}").into(),
                 key: format!("{SECRETS}/{KEY}").into(),
                 minimumtls: MinimumTls::default(),
+                additional: registry.tls_secret.iter().map(|_| user_certificate()).collect(),
             }),
             debug: Debug { addr: Addr(format!(":{HEALTH_PORT}")) },
             ..Default::default()
@@ -67,13 +63,7 @@ fn config(registry: &ValidatedRegistry) -> Config {
     }
 }
 
-/// `http.tls.additional`: certificates that answer the names they hold, by SNI, beside the one that answers all others.
-fn add_user_certificate(config: &mut Value) {
-    let pair =
-        BTreeMap::from([("certificate", format!("{USER_TLS}/{CERTIFICATE}")), ("key", format!("{USER_TLS}/{KEY}"))]);
-    if let (Some(Value::Mapping(tls)), Ok(pair)) =
-        (config.get_mut("http").and_then(|http| http.get_mut("tls")), serde_yaml::to_value(pair))
-    {
-        tls.insert("additional".into(), Value::Sequence(vec![pair]));
-    }
+/// The user's certificate answers the names that it holds; ours answers all others.
+fn user_certificate() -> KeyPair {
+    KeyPair { certificate: format!("{USER_TLS}/{CERTIFICATE}").into(), key: format!("{USER_TLS}/{KEY}").into() }
 }

@@ -59,6 +59,7 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
     ("http.tls.certificate", Text),
     ("http.tls.key", Text),
     ("http.tls.minimumtls", Text),
+    ("http.tls.additional", Read),
     ("http.tls.clientcas", Refused("client certificates are not asked for, so everyone would get in")),
     ("http.tls.clientauth", Refused("client certificates are not asked for, so everyone would get in")),
     ("http.tls.ciphersuites", Refused("the suites are those of the TLS library; all of them are current")),
