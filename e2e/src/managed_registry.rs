@@ -62,7 +62,8 @@ impl<'a> ManagedRegistry<'a> {
         Ok(self.namespace.api::<Registry>().get(self.name).await?)
     }
 
-    /// Returns when it is ready and nothing is under way.
+    /// Returns when it is ready, nothing is under way, and its Service answers: a node's proxy hears of a ready pod a moment
+    /// later than the operator.
     ///
     /// # Errors
     /// When it never is.
@@ -72,6 +73,7 @@ impl<'a> ManagedRegistry<'a> {
             let ready = condition(&registry, "Ready").context("no condition Ready")?;
             ensure!(ready.status == "True", "{}: {}", ready.reason, ready.message);
             ensure!(condition(&registry, "Reconciling").is_none(), "it is still reconciling");
+            self.served_certificate().await?;
             Ok(registry)
         })
         .await

@@ -6,6 +6,7 @@ use berth_e2e::managed_registry::{ManagedRegistry, light};
 use berth_e2e::pod::{self, Outcome};
 use berth_e2e::push::{push, speaking};
 use berth_e2e::temp_namespace::with_namespace;
+use berth_operator::api::registry::NodesStatus;
 use serde_json::json;
 
 #[tokio::test]
@@ -19,12 +20,7 @@ async fn two_namespaces_have_an_image_of_the_same_name_and_each_pod_gets_its_own
                 registry.wait_ready().await?;
                 push(&registry.client().await?, "app", "1", &speaking(&registry.namespace.name)?).await?;
             }
-            let status = eventually("every node to be heard of", PATIENCE, async || {
-                let nodes = other.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
-                ensure!(nodes.unknown == 0, "{nodes:?}");
-                Ok(nodes)
-            })
-            .await?;
+            let status = known_by_nodes(&other).await?;
             let images = [&one, &other].map(|registry| format!("{}/app:1", registry.host()));
             for node in cluster.nodes().await? {
                 if status.examples.iter().any(|example| example.node == node) {
@@ -49,8 +45,10 @@ async fn a_claim_to_docker_hub_without_a_grant_changes_nothing_on_any_node() -> 
     }
     let nodes = cluster.nodes().await?;
     let look = || nodes.iter().map(|node| others(node)).collect::<Result<Vec<_>>>();
-    let before = look()?;
     with_namespace(&cluster, "hub", async |namespace| {
+        // With the first Registry the agents make the directories that all Registries' are in.
+        known_by_nodes(&ManagedRegistry::ready(namespace, "modest", light()).await?).await?;
+        let before = look()?;
         let mut spec = light();
         spec["nodes"] = json!({"hosts": ["docker.io", "registry-1.docker.io"]});
         let registry = ManagedRegistry::ready(namespace, "hub", spec).await?;
@@ -61,16 +59,21 @@ async fn a_claim_to_docker_hub_without_a_grant_changes_nothing_on_any_node() -> 
         );
         ensure!(refused.message.contains("hostGrants"), "it does not say what to do: {}", refused.message);
         // The nodes have heard of it, by its own name.
-        eventually("nodes to know its own name", PATIENCE, async || {
-            let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
-            ensure!(nodes.unknown == 0 && nodes.trusted > 0, "{nodes:?}");
-            Ok(())
-        })
-        .await?;
+        known_by_nodes(&registry).await?;
         let after = look()?;
         ensure!(before == after, "before: {before:?}\nafter: {after:?}");
         println!("docker.io without a grant: {}", refused.message);
         Ok(())
+    })
+    .await
+}
+
+/// What the status says of nodes, once every one has been heard of.
+async fn known_by_nodes(registry: &ManagedRegistry<'_>) -> Result<NodesStatus> {
+    eventually("every node to be heard of", PATIENCE, async || {
+        let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
+        ensure!(nodes.unknown == 0 && nodes.trusted > 0, "{nodes:?}");
+        Ok(nodes)
     })
     .await
 }
