@@ -159,9 +159,11 @@ fn command(program: &str) -> Result<Command> {
 }
 
 fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let what = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let output = command.stdin(Stdio::null()).output().with_context(|| what.clone())?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    ensure!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
     Ok(out.into_owned())
 }
 

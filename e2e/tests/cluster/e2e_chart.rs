@@ -47,11 +47,11 @@ fn applies_without_a_difference() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("chart.yaml").display().to_string();
     std::fs::write(&file, rendered)?;
-    run("kubectl", &["apply", "--dry-run=server", "--validate=strict", "-f", &file, NAMESPACE])?;
-    let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", &file, NAMESPACE];
+    run("kubectl", &["apply", "--dry-run=server", "--validate=strict", "-f", &file])?;
+    let apply = ["apply", "--server-side", "--field-manager=helm", "-f", &file];
     run("kubectl", &apply)?;
     let versions = || -> Result<BTreeMap<String, String>> {
-        let objects: Value = serde_json::from_str(&run("kubectl", &["get", "-f", &file, NAMESPACE, "-o", "json"])?)?;
+        let objects: Value = serde_json::from_str(&run("kubectl", &["get", "-f", &file, "-o", "json"])?)?;
         let objects = objects["items"].as_array().context("no objects")?;
         // Controllers write the status of these; their generation tells of the rest.
         let version = |object: &Value| match object["metadata"]["generation"].as_i64() {
@@ -66,7 +66,7 @@ fn applies_without_a_difference() -> Result<()> {
     let before = versions()?;
     run("kubectl", &apply)?;
     ensure!(before == versions()?, "{before:?}\n{:?}", versions()?);
-    let diff = ["diff", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f", &file, NAMESPACE];
+    let diff = ["diff", "--server-side", "--field-manager=helm", "-f", &file];
     ensure!(run("kubectl", &diff)?.is_empty(), "a difference");
     println!("{} objects of the chart applied twice, no difference", before.len());
     Ok(())
@@ -183,8 +183,13 @@ async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result
 
 /// `kubectl apply -f crds/` before the chart.
 async fn comes_back_on_definitions_that_were_there(cluster: &Cluster) -> Result<()> {
-    let left = cluster.registries().await?;
-    ensure!(left.is_empty(), "these would go with their definition: {left:?}");
+    // They would go with their definition. Those of finished tests are still on their way.
+    eventually("no Registry to be left", PATIENCE, async || {
+        let left = cluster.registries().await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await?;
     run("kubectl", &["delete", "-f", "crds/"])?;
     run("kubectl", &["apply", "-f", "crds/"])?;
     let install = ["install", "berth", CHART, NAMESPACE, VALUES, "--wait", "--timeout=5m"];
@@ -201,14 +206,19 @@ async fn comes_back_on_definitions_that_were_there(cluster: &Cluster) -> Result<
 
 /// The release as `e2e/install` makes it, whatever happened.
 fn restore() -> Result<()> {
-    if run("helm", &["status", "two", NAMESPACE]).is_ok() {
-        run("helm", &["uninstall", "two", NAMESPACE, "--no-hooks"])?;
+    let releases: Value = serde_json::from_str(&run("helm", &["list", NAMESPACE, "--output=json"])?)?;
+    for release in releases.as_array().into_iter().flatten() {
+        let name = release["name"].as_str().unwrap_or_default();
+        // One that was refused is "uninstalling" to Helm, which upgrades only a deployed one.
+        if name != "berth" || release["status"] != "deployed" {
+            run("helm", &["uninstall", name, NAMESPACE, "--no-hooks", "--wait"])?;
+        }
     }
     let more = std::env::var("BERTH_HELM_ARGS").unwrap_or_default();
     let more: Vec<&str> = more.split_whitespace().collect();
     let install =
         ["upgrade", "--install", "berth", CHART, NAMESPACE, "--create-namespace", VALUES, "--wait", "--timeout=5m"];
-    run("helm", &[&install[..], &["--take-ownership"], &more[..]].concat()).map(drop)
+    run("helm", &[&install[..], &["--take-ownership", "--force-conflicts"], &more[..]].concat()).map(drop)
 }
 
 async fn names(registry: &ManagedRegistry<'_>) -> Result<Vec<String>> {
