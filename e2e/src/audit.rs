@@ -41,7 +41,7 @@ impl AuditLog {
         Ok(Self { path, from })
     }
 
-    /// Every write of Berth's ServiceAccounts since, but those of Leases.
+    /// Every write of Berth's ServiceAccounts since, but those of Leases. A dry run writes nothing.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -59,6 +59,9 @@ fn write(event: &Value) -> Option<Write> {
     let who = event["user"]["username"].as_str()?.strip_prefix("system:serviceaccount:")?;
     let (namespace, _) = who.split_once(':')?;
     if ![OPERATOR_NAMESPACE, NODE_NAMESPACE].contains(&namespace) {
+        return None;
+    }
+    if event["requestURI"].as_str()?.contains("dryRun=All") {
         return None;
     }
     let object = &event["objectRef"];

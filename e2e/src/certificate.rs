@@ -1,10 +1,9 @@
 //! A certificate authority that a test has for itself.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// The files that a server and its clients need.
 #[derive(Debug)]
@@ -18,11 +17,11 @@ pub struct ServingCertificate {
 }
 
 impl ServingCertificate {
-    /// A new authority, and a certificate from it for `ip`.
+    /// A new authority, and a certificate from it for `name`, which may be an address.
     ///
     /// # Errors
     /// When none can be made.
-    pub fn new(ip: IpAddr) -> Result<Self> {
+    pub fn new(name: &str) -> Result<Self> {
         let mut authority = CertificateParams::new(Vec::new())?;
         authority.distinguished_name.push(DnType::CommonName, "Berth end-to-end tests");
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -30,9 +29,8 @@ impl ServingCertificate {
         let authority_key = KeyPair::generate()?;
         let authority_certificate = authority.self_signed(&authority_key)?;
 
-        let mut server = CertificateParams::new(Vec::new())?;
+        let mut server = CertificateParams::new([name.to_owned()])?;
         server.distinguished_name.push(DnType::CommonName, "registry");
-        server.subject_alt_names = vec![SanType::IpAddress(ip)];
         let server_key = KeyPair::generate()?;
         let server_certificate = server.signed_by(&server_key, &Issuer::new(authority, authority_key))?;
         Ok(Self {

@@ -163,19 +163,35 @@ impl<'a> ManagedRegistry<'a> {
     /// # Errors
     /// When it is not there.
     pub async fn password(&self) -> Result<String> {
-        let name = self.get().await?.status.and_then(|status| status.admin_secret).context("no adminSecret")?.name;
-        let secret = self.namespace.api::<Secret>().get(&name).await?;
+        let secret = self.namespace.api::<Secret>().get(&self.admin_secret().await?).await?;
         let mut data = secret.data.unwrap_or_default();
         Ok(String::from_utf8(data.remove("password").context("no password")?.0)?)
     }
 
-    /// The certificate that it serves, in DER, after a handshake that trusts what the status shows.
+    /// The name of the Secret with the administrator's password.
+    ///
+    /// # Errors
+    /// When the status does not say.
+    pub async fn admin_secret(&self) -> Result<String> {
+        Ok(self.get().await?.status.and_then(|status| status.admin_secret).context("no adminSecret")?.name)
+    }
+
+    /// The certificate that it serves to whoever asks for its address, in DER, after a handshake that trusts what the status
+    /// shows.
     ///
     /// # Errors
     /// When there is none, or it is not to be trusted.
     pub async fn served_certificate(&self) -> Result<Vec<u8>> {
+        self.served_as(&self.address().await?.ip().to_string(), &self.ca_bundle().await?).await
+    }
+
+    /// The certificate that it serves to whoever asks for `name`, in DER, after a handshake that trusts `authority`.
+    ///
+    /// # Errors
+    /// When there is none, it is not to be trusted, or it is another's.
+    pub async fn served_as(&self, name: &str, authority: &str) -> Result<Vec<u8>> {
         let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(self.ca_bundle().await?.as_bytes()) {
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
             roots.add(certificate?)?;
         }
         let config =
@@ -183,11 +199,10 @@ impl<'a> ManagedRegistry<'a> {
                 .with_safe_default_protocol_versions()?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        let address = self.address().await?;
+        let (name, address) = (ServerName::try_from(name.to_owned())?, self.address().await?);
         let handshake = async {
             let tcp = tokio::net::TcpStream::connect(address).await?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-            connector.connect(ServerName::from(address.ip()), tcp).await
+            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
         };
         let stream = tokio::time::timeout(Duration::from_secs(10), handshake).await??;
         let chain = stream.get_ref().1.peer_certificates().context("no certificate")?;

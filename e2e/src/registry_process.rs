@@ -83,7 +83,7 @@ impl RegistryProcess {
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {
-            ServingCertificate::new(ip)?.write(folder.path())?;
+            ServingCertificate::new(&ip.to_string())?.write(folder.path())?;
             // The lowest cost that is taken: the tests are not about how long bcrypt takes.
             let user = format!("{USER}:{}\n", bcrypt::hash(PASSWORD, 5)?);
             std::fs::write(folder.path().join("htpasswd"), user)?;

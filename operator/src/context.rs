@@ -72,10 +72,19 @@ pub struct Context {
 pub struct Memory {
     /// The status that was written last, and the resourceVersion it gave.
     pub status: Option<(RegistryStatus, Option<String>)>,
-    /// When each Secret was written last, by name. What was not written by this process is written once, to be sure of it.
-    pub secrets: HashMap<String, Instant>,
+    /// The Secrets that nobody here may read, by name. What was not written by this process is written once, to be sure of it.
+    pub secrets: HashMap<String, SeenSecret>,
     /// How many passes failed in a row.
     pub failures: u32,
+}
+
+/// What is remembered of a Secret that nobody here may read.
+#[derive(Clone, Copy)]
+pub struct SeenSecret {
+    /// When it was written last.
+    pub written: Instant,
+    /// When it was last known to be there.
+    pub looked: Instant,
 }
 
 impl Context {

@@ -5,11 +5,13 @@
 //! was seen, so a restart of the operator at any moment goes on where it stood.
 
 pub mod files;
+pub mod overlapping;
 pub mod rotation;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::overlapping::Overlapping;
 use crate::certificate_authority::{self, Authority, Leaf};
 use crate::{fingerprint, random};
 
@@ -39,14 +41,14 @@ pub struct Keyring {
     /// What pods serve; none until the Service has its addresses.
     #[serde(default)]
     pub leaf: Option<Leaf>,
-    /// What upload locations are signed with.
-    pub http_secret: String,
+    /// What upload locations are sealed with.
+    pub http_secret: Overlapping,
     /// The generated user.
     #[serde(default)]
     pub admin: Option<Admin>,
     /// What nodes pull with.
     #[serde(default)]
-    pub nodes: Option<NodeCredentials>,
+    pub nodes: Option<Overlapping>,
     /// What was written elsewhere.
     #[serde(default)]
     pub written: Written,
@@ -56,6 +58,9 @@ pub struct Keyring {
     /// The last request for an authority that was fulfilled.
     #[serde(default)]
     pub handled_authority_rotation: Option<String>,
+    /// The last request for a generated password that was fulfilled.
+    #[serde(default)]
+    pub handled_password_rotation: Option<String>,
 }
 
 /// An authority that no longer signs.
@@ -76,30 +81,6 @@ pub struct Admin {
     pub password: String,
     /// Its bcrypt hash, kept because a new one would differ each time.
     pub hash: String,
-}
-
-/// What nodes pull with: one credential in use, and while it rotates one before or after it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeCredentials {
-    /// What nodes are told to use.
-    pub active: Credential,
-    /// What they will be told, once every pod accepts it.
-    #[serde(default)]
-    pub next: Option<Credential>,
-    /// What they were told, still accepted; `since` is when it was replaced.
-    #[serde(default)]
-    pub previous: Option<Credential>,
-}
-
-/// A password and a time.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Credential {
-    /// The password.
-    pub password: String,
-    /// Since when it is what it is.
-    pub since: Timestamp,
 }
 
 /// The Secrets that were written elsewhere, which this program cannot read.
@@ -148,7 +129,7 @@ pub enum Error {
 
 impl Keyring {
     /// A new keyring: an authority, and nothing that depends on the Registry's wishes.
-    pub fn new(registry_uid: &str, authority: Authority) -> Result<Self, random::Unavailable> {
+    pub fn new(registry_uid: &str, authority: Authority, now: Timestamp) -> Result<Self, random::Unavailable> {
         Ok(Self {
             registry_uid: registry_uid.into(),
             namespace_uid: None,
@@ -156,12 +137,13 @@ impl Keyring {
             incoming: None,
             retiring: None,
             leaf: None,
-            http_secret: random::password()?,
+            http_secret: Overlapping::new(now)?,
             admin: None,
             nodes: None,
             written: Written::default(),
             handled_certificate_rotation: None,
             handled_authority_rotation: None,
+            handled_password_rotation: None,
         })
     }
 

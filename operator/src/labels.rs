@@ -25,6 +25,8 @@ pub const CONFIG_HASH: &str = "berth.dev/config-hash";
 pub const ROTATE_CERTIFICATES: &str = "berth.dev/rotate-certificates";
 /// The annotation by which a human asks for a new private authority: a value not seen before.
 pub const ROTATE_AUTHORITY: &str = "berth.dev/rotate-authority";
+/// The annotation by which a human asks for a new generated password: a value not seen before.
+pub const ROTATE_PASSWORD: &str = "berth.dev/rotate-password";
 
 /// Which Registry something is made for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -150,7 +150,7 @@ impl Outcome {
             outcome::Activity::Resting => {}
         }
         let due = match (&self.keyring, &self.validated) {
-            (Some(keyring), Ok(validated)) => keyring.due(&validated.lives),
+            (Some(keyring), Ok(validated)) => keyring.due(now, &validated.lives),
             _ => return REST,
         };
         // A second late rather than early: a pass that finds nothing due is a pass for nothing.

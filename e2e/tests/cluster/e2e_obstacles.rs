@@ -50,6 +50,17 @@ async fn what_others_change_is_put_right() -> Result<()> {
             Ok(())
         })
         .await?;
+        // An apply only adds: beside the port that was renumbered, ours of the same name is refused.
+        let services = namespace.api::<Service>();
+        let renumber = json!({"spec": {"ports": [{"name": "https", "port": 444, "targetPort": "registry"}]}});
+        services.patch("images", &PatchParams::default(), &Patch::Merge(renumber)).await?;
+        eventually("the port to be put right", PATIENCE, async || {
+            let ports = services.get("images").await?.spec.and_then(|spec| spec.ports).unwrap_or_default();
+            let ports: Vec<i32> = ports.into_iter().map(|port| port.port).collect();
+            ensure!(ports == [443], "{ports:?}");
+            Ok(())
+        })
+        .await?;
         // The new Service has another address, so there is another certificate.
         eventually("it to be served at its new address", PATIENCE * 2, async || registry.served_certificate().await)
             .await?;

@@ -8,7 +8,8 @@ use berth_e2e::managed_registry::{ManagedRegistry, light};
 use berth_e2e::pod::{PullLoop, seconds};
 use berth_e2e::push::{push, speaking};
 use berth_e2e::temp_namespace::with_namespace;
-use k8s_openapi::api::core::v1::Pod;
+use http::StatusCode;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -77,6 +78,45 @@ async fn rotate(registry: &ManagedRegistry<'_>, pulls: &PullLoop) -> Result<()> 
     .await?;
     println!("a new authority had replaced the old one after {}", seconds(begun.elapsed()));
     pulls.more(4).await
+}
+
+#[tokio::test]
+async fn a_password_is_replaced_when_asked_and_comes_back_when_deleted() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "password", async |namespace| {
+        let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
+        let (pods, old) = (identities(&registry).await?, registry.client().await?);
+        let first = registry.password().await?;
+        let begun = Instant::now();
+        registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-password": "1"}}})).await?;
+        eventually("the new password to be let in and the old one not", PROPAGATION, async || {
+            ensure!(registry.password().await? != first, "it is the old one");
+            registry.client().await?.get("/v2/").await?.expect(StatusCode::OK)?;
+            old.get("/v2/").await?.expect(StatusCode::UNAUTHORIZED)?;
+            Ok(())
+        })
+        .await?;
+        println!("a new password was let in, and the old one no longer, after {}", seconds(begun.elapsed()));
+
+        let second = registry.password().await?;
+        let lost = registry.admin_secret().await?;
+        namespace.api::<Secret>().delete(&lost, &DeleteParams::default()).await?;
+        // At rest it may take ten minutes to be missed; a Registry that is touched is looked at sooner.
+        let begun = Instant::now();
+        let touch =
+            async |at: u64| registry.patch(json!({"metadata": {"annotations": {"test": at.to_string()}}})).await;
+        eventually("the deleted Secret to come back", PROPAGATION, async || {
+            touch(begun.elapsed().as_secs() / 10).await?;
+            ensure!(registry.password().await? == second, "it is another password");
+            Ok(())
+        })
+        .await?;
+        ensure!(registry.admin_secret().await? != lost, "it came back under a name that others know");
+        println!("the deleted Secret came back after {}", seconds(begun.elapsed()));
+        ensure!(identities(&registry).await? == pods, "pods were replaced or restarted");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -32,33 +32,41 @@ impl Applier {
         files: &Files,
         uid: Option<&str>,
     ) -> Result<SecretWritten, Error> {
-        let name = metadata.name.clone().unwrap_or_default();
-        let namespace = metadata.namespace.clone().unwrap_or_default();
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &namespace);
+        let (api, secret) = self.foreign_secret(metadata, type_, files, uid);
+        if uid.is_none() {
+            match api.create(&params(false), &secret).await {
+                Ok(created) => return Ok(self.secret_written(&created)),
+                // Created before, by a pass that ended before it could record the uid: the name was ours alone to know.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(api_error::<Secret>(&secret.name_any(), error)),
+            }
+        }
+        let replaced = put(&api, &secret, &params(false)).await?;
+        Ok(replaced.map_or(SecretWritten::Gone, |replaced| self.secret_written(&replaced)))
+    }
+
+    /// Whether the Secret with this `uid` is there. It cannot be read, so it is replaced by itself in a dry run, which
+    /// writes nothing.
+    pub async fn has_secret(&self, metadata: ObjectMeta, type_: &str, files: &Files, uid: &str) -> Result<bool, Error> {
+        let (api, secret) = self.foreign_secret(metadata, type_, files, Some(uid));
+        put(&api, &secret, &params(true)).await.map(|found| found.is_some())
+    }
+
+    fn foreign_secret(
+        &self,
+        metadata: ObjectMeta,
+        type_: &str,
+        files: &Files,
+        uid: Option<&str>,
+    ) -> (Api<Secret>, Secret) {
+        let api = Api::namespaced(self.client.clone(), metadata.namespace.as_deref().unwrap_or_default());
         let secret = Secret {
             metadata: ObjectMeta { uid: uid.map(Into::into), ..metadata },
             type_: Some(type_.into()),
             data: Some(data(files)),
             ..Default::default()
         };
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        if uid.is_none() {
-            match api.create(&params, &secret).await {
-                Ok(created) => return Ok(self.secret_written(&created)),
-                // Created before, by a pass that ended before it could record the uid: the name was ours alone to know.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(api_error::<Secret>(&name, error)),
-            }
-        }
-        match api.replace(&name, &params, &secret).await {
-            Ok(replaced) => Ok(self.secret_written(&replaced)),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(SecretWritten::Gone),
-            // The uid is another's.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                Err(Error::AdoptionConflict { kind: "Secret".into(), name })
-            }
-            Err(error) => Err(api_error::<Secret>(&name, error)),
-        }
+        (api, secret)
     }
 
     /// Deletes a Secret by its name alone, for it cannot be read.
@@ -78,10 +86,9 @@ impl Applier {
     pub async fn store_own_secret(&self, secret: &Secret) -> Result<Secret, Error> {
         let name = secret.name_any();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let stored = match secret.resource_version() {
-            Some(_) => api.replace(&name, &params, secret).await,
-            None => api.create(&params, secret).await,
+            Some(_) => api.replace(&name, &params(false), secret).await,
+            None => api.create(&params(false), secret).await,
         };
         self.metrics.wrote("Secret");
         stored.map_err(|error| api_error::<Secret>(&name, error))
@@ -91,6 +98,29 @@ impl Applier {
         self.metrics.wrote("Secret");
         SecretWritten::Yes(secret.uid().unwrap_or_default())
     }
+}
+
+/// Replaces a Secret. `None`: there is none of that name.
+async fn put(api: &Api<Secret>, secret: &Secret, params: &PostParams) -> Result<Option<Secret>, Error> {
+    let name = secret.name_any();
+    match api.replace(&name, params, secret).await {
+        Ok(replaced) => Ok(Some(replaced)),
+        Err(kube::Error::Api(status)) if is_gone(&status) => Ok(None),
+        // The uid is another's.
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            Err(Error::AdoptionConflict { kind: "Secret".into(), name })
+        }
+        Err(error) => Err(api_error::<Secret>(&name, error)),
+    }
+}
+
+/// Before Kubernetes 1.36 the uid of the object that is not there, which is empty, was compared with the one in the request.
+fn is_gone(status: &kube::core::Status) -> bool {
+    status.code == 404 || status.code == 409 && status.message.trim_end().ends_with("UID in object meta:")
+}
+
+fn params(dry_run: bool) -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), dry_run }
 }
 
 fn data(files: &Files) -> BTreeMap<String, ByteString> {

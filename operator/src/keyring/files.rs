@@ -14,7 +14,7 @@ use crate::node_entry::AUTHORIZATION_KEY;
 pub const CERTIFICATE: &str = "tls.crt";
 /// Its key.
 pub const KEY: &str = "tls.key";
-/// The keys that upload locations are signed with.
+/// The keys that upload locations are sealed with, one a line: the first seals, all open.
 pub const HTTP_SECRET: &str = "http-secret";
 /// The users.
 pub const HTPASSWD: &str = "htpasswd";
@@ -31,7 +31,7 @@ impl Keyring {
         let mut files = Files::from([
             (CERTIFICATE.to_owned(), leaf.certificate.clone()),
             (KEY.to_owned(), leaf.key.clone()),
-            (HTTP_SECRET.to_owned(), format!("{}\n", self.http_secret)),
+            (HTTP_SECRET.to_owned(), self.http_secret.accepted().map(|key| format!("{key}\n")).collect()),
         ]);
         if let Some(admin) = &self.admin {
             files.insert(HTPASSWD.into(), format!("{ADMIN}:{}\n", admin.hash));
@@ -59,19 +59,17 @@ impl Keyring {
     }
 
     fn authorization(&self) -> Option<String> {
-        let password = &self.nodes.as_ref()?.active.password;
+        let password = self.nodes.as_ref()?.active();
         Some(format!("Basic {}", STANDARD.encode(format!("{NODE_USER}:{password}"))))
     }
 
     /// Every credential that pods accept from nodes.
     fn node_credentials_file(&self) -> Option<String> {
         let nodes = self.nodes.as_ref()?;
-        let accepted = [Some(&nodes.active), nodes.next.as_ref(), nodes.previous.as_ref()];
         Some(
-            accepted
-                .into_iter()
-                .flatten()
-                .filter_map(|credential| NodeCredential::new(NODE_USER, &credential.password).ok())
+            nodes
+                .accepted()
+                .filter_map(|password| NodeCredential::new(NODE_USER, password).ok())
                 .map(|credential| format!("{credential}\n"))
                 .collect(),
         )

@@ -8,19 +8,32 @@
 //! | serving certificate | whoever trusts the authority | pods | one: replaced in place |
 //! | authority | nodes, clients | pods | both in the bundle → nodes acknowledge, or 24 h → new certificate → old one leaves the bundle |
 //! | node credential | pods | nodes | both in the pods' file → every pod reports it → nodes are told → old one leaves the file |
+//! | `http.secret` | pods | clients, from pods | both in the pods' file → every pod reports it → the new one seals → old one leaves the file |
+//! | generated password | pods | people | one: replaced in place, and nothing overlaps: who asks for it fears the old one |
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Admin, Credential, Error, Keyring, NodeCredentials, Retiring};
+use super::overlapping::{Overlapping, Terms, Turn};
+use super::{Admin, Error, Keyring, Retiring};
 use crate::certificate_authority::Authority;
 use crate::random;
 
-/// How long a node credential is used before the next one.
-const NODE_CREDENTIAL_LIFE: SignedDuration = SignedDuration::from_hours(24);
-/// How long the last one is accepted at least, for pulls that began with it and for nodes that report late.
-const NODE_CREDENTIAL_OVERLAP: SignedDuration = SignedDuration::from_hours(1);
+/// A node credential is used for a day. It is accepted for another hour, for pulls that began with it, and longer while nodes
+/// that report late may use it.
+const NODE_CREDENTIAL: Terms = Terms {
+    life: SignedDuration::from_hours(24),
+    overlap: SignedDuration::from_hours(1),
+    patience: SignedDuration::from_hours(12),
+};
+/// An upload that began a moment before its key was replaced may go on for a week, the default of
+/// `storage.maintenance.uploadpurging.age`, and for as long as a pod takes to hear of it.
+const HTTP_SECRET: Terms = Terms {
+    life: SignedDuration::from_hours(30 * 24),
+    overlap: SignedDuration::from_hours(8 * 24),
+    patience: SignedDuration::from_hours(8 * 24),
+};
 /// How long a rotation waits for those who do not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 /// The cost of the generated user's bcrypt hash. The password is 256 random bits, so a higher one would protect nothing and
@@ -42,6 +55,8 @@ pub struct Circumstances<'a> {
     pub rotate_certificates: Option<&'a str>,
     /// The request for a new authority, if there is one.
     pub rotate_authority: Option<&'a str>,
+    /// The request for a new generated password, if there is one.
+    pub rotate_password: Option<&'a str>,
     /// Whether a user is to be generated.
     pub admin: bool,
     /// Whether nodes may pull.
@@ -50,6 +65,8 @@ pub struct Circumstances<'a> {
     pub pods_serve_leaf: bool,
     /// Whether every ready pod, and at least one, accepts the node credentials.
     pub pods_accept_nodes: bool,
+    /// Whether every ready pod, and at least one, opens what any key of `http.secret` sealed.
+    pub pods_accept_http_secret: bool,
     /// Whether every node trusts the bundle; unknown when no agent reports.
     pub nodes_trust_bundle: Option<bool>,
     /// Whether every node uses the active credential; unknown when no agent reports.
@@ -80,12 +97,12 @@ pub enum Step {
     AuthoritySwitchedLate,
     /// The old authority is no longer trusted.
     AuthorityRetired,
-    /// A new node credential is accepted.
-    NodeCredentialIncoming,
-    /// Nodes are told the new node credential.
-    NodeCredentialSwitched,
-    /// The old node credential is no longer accepted.
-    NodeCredentialRetired,
+    /// There is a new generated password.
+    PasswordReplaced,
+    /// The node credential is being replaced.
+    NodeCredential(Turn),
+    /// The key of upload locations is being replaced.
+    HttpSecret(Turn),
 }
 
 impl Keyring {
@@ -94,8 +111,10 @@ impl Keyring {
         let mut steps = Vec::new();
         self.advance_authority(at, &mut steps)?;
         self.advance_leaf(at, &mut steps)?;
-        self.advance_admin(at)?;
+        self.advance_admin(at, &mut steps)?;
         self.advance_nodes(at, &mut steps)?;
+        let turns = self.http_secret.advance(at.now, &HTTP_SECRET, at.pods_accept_http_secret, true)?;
+        steps.extend(turns.into_iter().map(Step::HttpSecret));
         Ok(steps)
     }
 
@@ -142,63 +161,47 @@ impl Keyring {
         Ok(())
     }
 
-    fn advance_admin(&mut self, at: &Circumstances<'_>) -> Result<(), Error> {
+    fn advance_admin(&mut self, at: &Circumstances<'_>, steps: &mut Vec<Step>) -> Result<(), Error> {
         if !at.admin {
             self.admin = None;
             self.written.admin = None;
-        } else if self.admin.is_none() {
-            let password = random::password()?;
-            self.admin = Some(Admin { hash: bcrypt::hash(&password, BCRYPT_COST)?, password });
+            return Ok(());
         }
+        let asked = is_new(at.rotate_password, self.handled_password_rotation.as_deref());
+        if self.admin.is_some() && !asked {
+            return Ok(());
+        }
+        if self.admin.is_some() {
+            steps.push(Step::PasswordReplaced);
+        }
+        let password = random::password()?;
+        self.admin = Some(Admin { hash: bcrypt::hash(&password, BCRYPT_COST)?, password });
+        self.handled_password_rotation = at.rotate_password.map(Into::into);
         Ok(())
     }
 
     fn advance_nodes(&mut self, at: &Circumstances<'_>, steps: &mut Vec<Step>) -> Result<(), Error> {
-        if !at.nodes {
-            self.nodes = None;
-            return Ok(());
-        }
-        let Some(nodes) = &mut self.nodes else {
-            let active = Credential { password: random::password()?, since: at.now };
-            self.nodes = Some(NodeCredentials { active, next: None, previous: None });
-            return Ok(());
-        };
-        if let Some(next) = &nodes.next
-            && at.pods_accept_nodes
-        {
-            let active = Credential { password: next.password.clone(), since: at.now };
-            let old = std::mem::replace(&mut nodes.active, active);
-            nodes.previous = Some(Credential { since: at.now, ..old });
-            nodes.next = None;
-            steps.push(Step::NodeCredentialSwitched);
-        }
-        if let Some(previous) = &nodes.previous {
-            let unused = at.nodes_use_active == Some(true) && at.now >= previous.since + NODE_CREDENTIAL_OVERLAP;
-            if unused || at.now >= previous.since + NODE_CREDENTIAL_LIFE / 2 {
-                nodes.previous = None;
-                steps.push(Step::NodeCredentialRetired);
+        match &mut self.nodes {
+            Some(_) if !at.nodes => self.nodes = None,
+            Some(nodes) => {
+                let unused = at.nodes_use_active == Some(true);
+                let turns = nodes.advance(at.now, &NODE_CREDENTIAL, at.pods_accept_nodes, unused)?;
+                steps.extend(turns.into_iter().map(Step::NodeCredential));
             }
-        }
-        if nodes.next.is_none() && nodes.previous.is_none() && at.now >= nodes.active.since + NODE_CREDENTIAL_LIFE {
-            nodes.next = Some(Credential { password: random::password()?, since: at.now });
-            steps.push(Step::NodeCredentialIncoming);
+            None if at.nodes => self.nodes = Some(Overlapping::new(at.now)?),
+            None => {}
         }
         Ok(())
     }
 
     /// When the next step is due by the clock alone. Steps that wait for pods or nodes are looked at more often.
-    pub fn due(&self, lives: &Lives) -> Timestamp {
+    pub fn due(&self, now: Timestamp, lives: &Lives) -> Timestamp {
         let mut due = vec![self.authority.due()];
         due.extend(self.leaf.as_ref().map(|leaf| leaf.due(lives.renew_before)));
         due.extend(self.incoming.as_ref().map(|incoming| incoming.since + PATIENCE));
         due.extend(self.retiring.as_ref().map(|retiring| retiring.since + PATIENCE));
-        if let Some(nodes) = &self.nodes {
-            due.push(match (&nodes.previous, &nodes.next) {
-                (Some(previous), _) => previous.since + NODE_CREDENTIAL_OVERLAP,
-                (None, Some(next)) => next.since + NODE_CREDENTIAL_LIFE,
-                (None, None) => nodes.active.since + NODE_CREDENTIAL_LIFE,
-            });
-        }
+        due.extend(self.nodes.as_ref().map(|nodes| nodes.due(now, &NODE_CREDENTIAL)));
+        due.push(self.http_secret.due(now, &HTTP_SECRET));
         due.into_iter().min().unwrap_or(Timestamp::MAX)
     }
 
@@ -206,7 +209,8 @@ impl Keyring {
     pub fn is_rotating(&self) -> bool {
         self.incoming.is_some()
             || self.retiring.is_some()
-            || self.nodes.as_ref().is_some_and(|nodes| nodes.next.is_some())
+            || self.nodes.as_ref().is_some_and(Overlapping::is_incoming)
+            || self.http_secret.is_incoming()
     }
 }
 

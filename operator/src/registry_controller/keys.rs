@@ -18,17 +18,21 @@ use crate::api::registry::DeletionPolicy;
 use crate::apply;
 use crate::apply::secret::SecretWritten;
 use crate::certificate_authority::Authority;
-use crate::context::Context;
+use crate::context::{Context, SeenSecret};
 use crate::keyring::files::{Files, content};
 use crate::keyring::rotation::{Circumstances, Step};
 use crate::keyring::{self, Keyring, WrittenSecret};
-use crate::labels::{KEYRING, REGISTRY_NAMESPACE, REGISTRY_UID, RETAINED_FOR, ROTATE_AUTHORITY, ROTATE_CERTIFICATES};
+use crate::labels::{
+    KEYRING, REGISTRY_NAMESPACE, REGISTRY_UID, RETAINED_FOR, ROTATE_AUTHORITY, ROTATE_CERTIFICATES, ROTATE_PASSWORD,
+};
 use crate::node_entry::{NODE_ENTRY_LABEL, entry_name};
 use crate::nodes::NodesSeen;
 use crate::random;
 
 /// How long the kubelet may take to bring a Secret to its pods before its content is doubted.
 const PROPAGATION: Duration = Duration::from_secs(180);
+/// How often it is asked at most whether Secrets that nobody may read are still there; at rest a pass comes less often.
+const LOOK: Duration = Duration::from_secs(60);
 /// How long after a write a pod's complaint that the Secret is missing is not heeded.
 const SETTLING: Duration = Duration::from_secs(20);
 /// The annotation that remembers which namespace of that name a keyring is for.
@@ -74,7 +78,7 @@ impl Keys {
             _ => {
                 let authority = Authority::new(&validated.owner.name, now, validated.lives.authority);
                 let authority = authority.map_err(keyring::Error::from)?;
-                let fresh = Keyring::new(&validated.owner.uid, authority).map_err(keyring::Error::from)?;
+                let fresh = Keyring::new(&validated.owner.uid, authority, now).map_err(keyring::Error::from)?;
                 (fresh, None)
             }
         };
@@ -104,10 +108,6 @@ impl Keys {
         context: &Context,
     ) -> Result<Option<String>, Error> {
         let doubted = self.is_doubted(validated, observed, context);
-        if doubted || !self.steps.is_empty() {
-            // Nobody mounts what people read, so only another occasion tells that it is gone: each is taken.
-            context.remember(&validated.owner.uid, |memory| memory.secrets.clear());
-        }
         let owned = |name: &str| validated.owner.owned(name.to_owned());
         let before = self.keyring.written.clone();
         if let (Some(files), Some(written)) = (self.keyring.server_files(), before.server) {
@@ -154,8 +154,8 @@ impl Keys {
     /// cannot mount it.
     fn is_doubted(&self, validated: &ValidatedRegistry, observed: &Observed, context: &Context) -> bool {
         let Some(written) = &self.keyring.written.server else { return false };
-        let last = context.recall(&validated.owner.uid).secrets.get(&written.name).map(Instant::elapsed);
-        let Some(since) = last else { return true };
+        let Some(seen) = context.recall(&validated.owner.uid).secrets.get(&written.name).copied() else { return true };
+        let since = seen.written.elapsed();
         let missing = |pod: &super::dereference::ObservedPod| {
             pod.mount_failure.as_ref().is_some_and(|message| message.contains(written.name.as_str()))
         };
@@ -196,7 +196,10 @@ fn circumstances<'a>(
 ) -> Circumstances<'a> {
     let annotation = |key: &str| registry.metadata.annotations.as_ref()?.get(key).map(String::as_str);
     let expected = keyring.expected_files();
-    let nodes_file = expected.get("auth.nodes.path");
+    let pods_have = |file: &str| {
+        let wanted = expected.get(file);
+        wanted.is_some() && observed.every_ready_pod(|report| report.files.get(file) == wanted)
+    };
     let leaf = keyring.leaf.as_ref().map(|leaf| &leaf.fingerprint);
     Circumstances {
         now,
@@ -205,11 +208,12 @@ fn circumstances<'a>(
         lives: validated.lives,
         rotate_certificates: annotation(ROTATE_CERTIFICATES),
         rotate_authority: annotation(ROTATE_AUTHORITY),
+        rotate_password: annotation(ROTATE_PASSWORD),
         admin: validated.htpasswd.is_none(),
         nodes: validated.nodes_pull,
         pods_serve_leaf: leaf.is_some() && observed.every_ready_pod(|report| report.certificate.as_ref() == leaf),
-        pods_accept_nodes: nodes_file.is_some()
-            && observed.every_ready_pod(|report| report.files.get("auth.nodes.path") == nodes_file),
+        pods_accept_nodes: pods_have("auth.nodes.path"),
+        pods_accept_http_secret: pods_have("http.secretfile"),
         nodes_trust_bundle: nodes.trust_bundle,
         nodes_use_active: nodes.use_credential,
     }
@@ -242,7 +246,8 @@ fn reserve_names(keyring: &mut Keyring, validated: &ValidatedRegistry, node_agen
     Ok(())
 }
 
-/// Writes one Secret if it is not what it was, if this process has not written it yet, or if it is doubted.
+/// Writes one Secret if it is not what it was, if this process has not written it yet, or if it is doubted. Now and again it
+/// looks whether what it wrote is there. `None`: it is not.
 async fn write(
     context: &Context,
     validated: &ValidatedRegistry,
@@ -252,16 +257,28 @@ async fn write(
     files: &Files,
     doubted: bool,
 ) -> Result<Option<WrittenSecret>, Error> {
-    let fingerprint = content(files);
     let uid = &validated.owner.uid;
-    let known = context.recall(uid).secrets.contains_key(&written.name);
-    if known && !doubted && written.uid.is_some() && written.content.as_ref() == Some(&fingerprint) {
-        return Ok(Some(written));
+    let remember = |seen: SeenSecret| {
+        context.remember(uid, |memory| {
+            memory.secrets.insert(written.name.clone(), seen);
+        });
+    };
+    let fingerprint = content(files);
+    let seen = context.recall(uid).secrets.get(&written.name).copied();
+    if let (Some(seen), Some(secret)) = (seen, &written.uid)
+        && !doubted
+        && written.content.as_ref() == Some(&fingerprint)
+    {
+        if seen.looked.elapsed() < LOOK {
+            return Ok(Some(written));
+        }
+        let found = context.applier.has_secret(metadata(&written.name), type_, files, secret).await?;
+        remember(SeenSecret { looked: Instant::now(), ..seen });
+        return Ok(found.then_some(written));
     }
     let outcome = context.applier.write_secret(metadata(&written.name), type_, files, written.uid.as_deref()).await?;
-    context.remember(uid, |memory| {
-        memory.secrets.insert(written.name.clone(), Instant::now());
-    });
+    let now = Instant::now();
+    remember(SeenSecret { written: now, looked: now });
     Ok(match outcome {
         SecretWritten::Yes(uid) => Some(WrittenSecret { uid: Some(uid), content: Some(fingerprint), ..written }),
         SecretWritten::Gone => None,

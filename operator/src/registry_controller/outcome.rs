@@ -128,7 +128,7 @@ pub(super) async fn publish(
     }
 }
 
-/// The daily change of node credentials is no news.
+/// The change of node credentials and of the key of upload locations is no news: nobody sees them.
 fn tell(step: Step) -> Option<(EventType, String, String)> {
     let (type_, reason, note) = match step {
         Step::CertificateIssued => (EventType::Normal, "CertificateIssued", "a new serving certificate was issued"),
@@ -146,7 +146,12 @@ fn tell(step: Step) -> Option<(EventType, String, String)> {
         Step::AuthorityRetired => {
             (EventType::Normal, "AuthorityRetired", "the old private authority is no longer trusted")
         }
-        Step::NodeCredentialIncoming | Step::NodeCredentialSwitched | Step::NodeCredentialRetired => return None,
+        Step::PasswordReplaced => (
+            EventType::Normal,
+            "PasswordReplaced",
+            "the generated password was replaced; pods accept the new one, and no longer the old one, when the kubelet has brought it to them, within two minutes",
+        ),
+        Step::NodeCredential(_) | Step::HttpSecret(_) => return None,
     };
     Some((type_, reason.into(), note.into()))
 }

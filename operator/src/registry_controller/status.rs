@@ -207,8 +207,9 @@ fn version(pass: &Pass<'_>) -> Option<String> {
 }
 
 fn admin_secret(pass: &Pass<'_>) -> Option<AdminSecret> {
-    let written = pass.keyring?.written.admin.as_ref()?;
-    written.uid.is_some().then(|| AdminSecret { name: written.name.clone() })
+    let keyring = pass.keyring?;
+    let written = keyring.written.admin.as_ref().filter(|written| written.uid.is_some())?;
+    Some(AdminSecret { name: written.name.clone(), handled_rotation: keyring.handled_password_rotation.clone() })
 }
 
 fn certificate(pass: &Pass<'_>) -> Option<CertificateStatus> {

@@ -58,6 +58,9 @@ pub struct RegistryStatus {
 pub struct AdminSecret {
     /// Its name, in the Registry's namespace. Its keys are `username` and `password`.
     pub name: String,
+    /// The last value of the annotation `berth.dev/rotate-password` that was acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_rotation: Option<String>,
 }
 
 /// Where the bytes are.

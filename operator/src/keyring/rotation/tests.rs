@@ -22,10 +22,12 @@ fn at(now: Timestamp, names: &[String]) -> Circumstances<'_> {
         lives: lives(),
         rotate_certificates: None,
         rotate_authority: None,
+        rotate_password: None,
         admin: true,
         nodes: true,
         pods_serve_leaf: false,
         pods_accept_nodes: false,
+        pods_accept_http_secret: false,
         nodes_trust_bundle: None,
         nodes_use_active: None,
     }
@@ -33,7 +35,7 @@ fn at(now: Timestamp, names: &[String]) -> Circumstances<'_> {
 
 fn keyring(names: &[String]) -> Keyring {
     let authority = Authority::new("images", start(), lives().authority).unwrap();
-    let mut keyring = Keyring::new("uid", authority).unwrap();
+    let mut keyring = Keyring::new("uid", authority, start()).unwrap();
     assert_eq!(keyring.advance(&at(start(), names)).unwrap(), [Step::CertificateIssued]);
     keyring
 }
@@ -49,13 +51,13 @@ fn a_keyring_at_rest_does_not_change() {
     let before = keyring.clone();
     assert_eq!(keyring.advance(&at(start() + HOUR, &names)).unwrap(), []);
     assert!(keyring == before);
-    assert_eq!(keyring.due(&lives()), start() + HOUR * 24, "the node credential is the first to change");
+    assert_eq!(keyring.due(start(), &lives()), start() + HOUR * 24, "the node credential is the first to change");
 }
 
 #[test]
 fn nothing_is_certified_before_the_service_has_an_address() {
     let authority = Authority::new("images", start(), lives().authority).unwrap();
-    let mut keyring = Keyring::new("uid", authority).unwrap();
+    let mut keyring = Keyring::new("uid", authority, start()).unwrap();
     keyring.advance(&Circumstances { names: None, ..at(start(), &[]) }).unwrap();
     assert!(keyring.leaf.is_none() && keyring.server_files().is_none());
 }
@@ -123,18 +125,82 @@ fn a_node_credential_is_accepted_before_it_is_used_and_until_nobody_uses_it() {
     let day = start() + HOUR * 24;
     let first = keyring.entry_files();
 
-    assert_eq!(keyring.advance(&at(day, &names)).unwrap(), [Step::NodeCredentialIncoming]);
+    assert_eq!(keyring.advance(&at(day, &names)).unwrap(), [Step::NodeCredential(Turn::Incoming)]);
     assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, true));
 
     assert_eq!(keyring.advance(&at(day + HOUR, &names)).unwrap(), [], "not told before every pod accepts it");
     let accepted = Circumstances { pods_accept_nodes: true, ..at(day + HOUR, &names) };
-    assert_eq!(keyring.advance(&accepted).unwrap(), [Step::NodeCredentialSwitched]);
+    assert_eq!(keyring.advance(&accepted).unwrap(), [Step::NodeCredential(Turn::Switched)]);
     assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, false));
 
     let used = |now| Circumstances { nodes_use_active: Some(true), ..at(now, &names) };
     assert_eq!(keyring.advance(&used(day + HOUR)).unwrap(), [], "pulls that began with it may still go on");
-    assert_eq!(keyring.advance(&used(day + HOUR * 2)).unwrap(), [Step::NodeCredentialRetired]);
+    assert_eq!(keyring.advance(&used(day + HOUR * 2)).unwrap(), [Step::NodeCredential(Turn::Retired)]);
     assert_eq!(lines(&keyring), 1);
+}
+
+#[test]
+fn a_node_that_does_not_report_holds_the_old_credential_up_for_half_a_day_and_nobody_looks_meanwhile() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let day = start() + HOUR * 24;
+    keyring.advance(&at(day, &names)).unwrap();
+    keyring.advance(&Circumstances { pods_accept_nodes: true, ..at(day, &names) }).unwrap();
+    assert_eq!(keyring.due(day, &lives()), day + HOUR);
+    assert_eq!(keyring.advance(&at(day + HOUR, &names)).unwrap(), []);
+    assert_eq!(keyring.due(day + HOUR, &lives()), day + HOUR * 12);
+    let steps = keyring.advance(&at(day + HOUR * 12, &names)).unwrap();
+    assert_eq!(steps, [Step::NodeCredential(Turn::Retired)]);
+}
+
+#[test]
+fn a_new_http_secret_opens_before_it_seals_and_the_old_one_opens_what_it_sealed() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let keys = |keyring: &Keyring| {
+        let file = keyring.server_files().unwrap().remove("http-secret").unwrap();
+        file.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let quiet = |now| Circumstances { nodes: false, ..at(now, &names) };
+    let old = keys(&keyring);
+    assert_eq!(old.len(), 1);
+
+    let month = start() + HOUR * 24 * 30;
+    assert_eq!(keyring.advance(&quiet(month)).unwrap(), [Step::HttpSecret(Turn::Incoming)]);
+    assert_eq!((keys(&keyring).len(), keys(&keyring)[0].as_str()), (2, old[0].as_str()), "the old one seals");
+    assert_eq!(keyring.advance(&quiet(month + HOUR)).unwrap(), [], "not before every pod opens what it seals");
+
+    let accepted = |now| Circumstances { pods_accept_http_secret: true, ..quiet(now) };
+    assert_eq!(keyring.advance(&accepted(month + HOUR)).unwrap(), [Step::HttpSecret(Turn::Switched)]);
+    assert_eq!((keys(&keyring).len(), keys(&keyring)[1].as_str()), (2, old[0].as_str()), "the old one still opens");
+
+    let week = month + HOUR + HOUR * 24 * 8;
+    assert_eq!(keyring.advance(&accepted(week - HOUR)).unwrap(), [], "an upload may be a week old");
+    assert_eq!(keyring.advance(&accepted(week)).unwrap(), [Step::HttpSecret(Turn::Retired)]);
+    assert!(keys(&keyring).len() == 1 && keys(&keyring) != old);
+}
+
+#[test]
+fn a_generated_password_is_replaced_once_for_each_request() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let (first, people) = (keyring.server_files().unwrap(), keyring.admin_files());
+    let asked = |token| Circumstances { rotate_password: Some(token), ..at(start() + HOUR, &names) };
+    assert_eq!(keyring.advance(&asked("one")).unwrap(), [Step::PasswordReplaced]);
+    assert_ne!(keyring.admin_files(), people);
+    assert_ne!(keyring.server_files().unwrap()["htpasswd"], first["htpasswd"]);
+    assert_eq!(keyring.server_files().unwrap()["htpasswd"].lines().count(), 1, "the old one ends at once");
+    assert_eq!(keyring.advance(&asked("one")).unwrap(), []);
+    assert_eq!(keyring.advance(&asked("two")).unwrap(), [Step::PasswordReplaced]);
+}
+
+#[test]
+fn a_password_is_not_replaced_where_users_have_their_own() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let asked = Circumstances { rotate_password: Some("one"), admin: false, ..at(start() + HOUR, &names) };
+    assert_eq!(keyring.advance(&asked).unwrap(), []);
+    assert!(keyring.admin_files().is_none());
 }
 
 #[test]

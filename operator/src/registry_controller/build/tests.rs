@@ -44,8 +44,8 @@ fn minimal() -> Value {
 
 pub(crate) fn keyring() -> Keyring {
     let life = std::time::Duration::from_secs(86_400);
-    let authority = Authority::new("images", jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(2), life);
-    Keyring::new("u", authority.unwrap()).unwrap()
+    let now = jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(2);
+    Keyring::new("u", Authority::new("images", now, life).unwrap(), now).unwrap()
 }
 
 fn built(spec: &Value) -> Resources {
