@@ -52,8 +52,7 @@ impl Htpasswd {
             return Ok(Principal::User(user));
         }
         let check = tokio::task::spawn_blocking(move || {
-            let (hash, known) = users.hash_of(&user);
-            let right = bcrypt::verify(&password, hash).unwrap_or(false) && known;
+            let right = users.check(&user, &password);
             if right {
                 users.verified.remember(&user, &password);
             }

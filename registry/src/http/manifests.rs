@@ -61,7 +61,9 @@ pub(super) async fn push(
 ) -> Result<Response, ApiError> {
     let more_tags = tags(&Query::of(&request.uri)?)?;
     let kind = kind(&request.headers)?;
-    let bytes = read(app, &request.headers, body).await?;
+    // Held until it is answered: storage may be slow, and each waits with up to four mebibytes.
+    let _slot = app.manifest_slots.try_acquire().map_err(|_| ApiError::Busy("too many manifests are arriving"))?;
+    let bytes = read(&request.headers, body).await?;
     let (digest, mut tags) = match reference {
         Reference::Digest(digest) if digest.names(&bytes) => (digest, vec![]),
         Reference::Digest(_) => return Err(ApiError::DigestMismatch),
@@ -114,12 +116,11 @@ fn kind(headers: &HeaderMap) -> Result<ManifestKind, ApiError> {
     kind.ok_or_else(|| ApiError::ManifestType(sent.chars().take(255).collect()))
 }
 
-async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: u64| length > LARGEST_MANIFEST as u64) {
         return Err(ApiError::ManifestTooLarge(LARGEST_MANIFEST));
     }
-    let _slot = app.manifest_slots.try_acquire().map_err(|_| ApiError::Busy("too many manifests are arriving"))?;
     to_bytes(body, LARGEST_MANIFEST).await.map_err(|error| {
         let error = error.into_inner();
         let too_large = error.is::<LengthLimitError>();

@@ -33,9 +33,13 @@ const WATCH: Duration = Duration::from_secs(15);
 const HTTP1_BUFFER: usize = 640 << 10;
 
 /// How much a client may send on one HTTP/2 stream, and on all of a connection, before it hears from us. The default of
-/// 64 KiB makes a push wait for a round trip every 64 KiB.
-const HTTP2_STREAM_WINDOW: u32 = 8 << 20;
-const HTTP2_CONNECTION_WINDOW: u32 = 32 << 20;
+/// 64 KiB makes a push wait for a round trip every 64 KiB. What is not read yet waits in our memory, so no more than this.
+const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
+const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
+/// How many requests of one connection are answered at a time.
+const HTTP2_STREAMS: u32 = 100;
+/// How much of each answer waits for the client to take it.
+const HTTP2_SEND_BUFFER: usize = 256 << 10;
 
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -106,9 +110,9 @@ fn protocol() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_concurrent_streams(256)
+        .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(64 << 10)
-        .max_send_buf_size(1 << 20)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

@@ -37,7 +37,11 @@ pub async fn bind(addr: &Addr) -> Result<TcpListener, BindError> {
 
 /// As many connections as there are file descriptors for, each with one for its socket and one for a file.
 pub(super) fn connections_that_fit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // The soft limit is low for the sake of programs that use select(2), and there for others to raise.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let limit = if raised { maximum } else { current }.unwrap_or(u64::MAX);
     usize::try_from(limit.saturating_sub(128) / 2).unwrap_or(usize::MAX).clamp(16, 16_384)
 }
 

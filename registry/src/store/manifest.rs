@@ -205,8 +205,15 @@ impl Store {
     /// index must be there because they were a moment ago.
     async fn find_children(&self, put: &Put<'_>, dead: &Dead, entries: &HashSet<Digest>) -> PutResult<Found> {
         let mut found = Found::default();
+        let mut seen = HashSet::new();
         for child in put.manifest.children() {
             let descriptor = child.descriptor();
+            // A manifest may name one child a hundred thousand times; each is looked for once.
+            if !seen.insert((&descriptor.digest, descriptor.size, std::mem::discriminant(child))) {
+                continue;
+            }
+            // On a directory nothing here waits for long enough to let others in.
+            tokio::task::yield_now().await;
             let there = match child {
                 Child::Blob(_) | Child::ForeignBlob(_) => self.find_blob(put, descriptor, dead, &mut found).await?,
                 Child::Entry(_) => {

@@ -48,8 +48,10 @@ impl Store {
             swept += 1;
             if !dry_run {
                 let entries = self.driver.list(&Prefix::Upload(upload), usize::MAX).await?;
-                let keys: Vec<Key> =
+                let mut keys: Vec<Key> =
                     entries.iter().filter_map(|name| format!("u/{upload}/{name}").parse().ok()).collect();
+                // So that an empty directory, which a crash can leave, has a key below it and goes too.
+                keys.push(Key::Cancelled { upload });
                 self.driver.remove(&keys).await?;
             }
         }
@@ -61,6 +63,8 @@ impl Store {
         let mut swept = 0;
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };
+            // There may be very many, and requests wait meanwhile.
+            tokio::task::yield_now().await;
             for digest in self.driver.list(&Prefix::IntendedDigests(repository.clone()), usize::MAX).await? {
                 let Ok(digest) = digest.parse::<Digest>() else { continue };
                 let names = self.driver.list(&Prefix::Intents(repository.clone(), digest.clone()), usize::MAX).await?;

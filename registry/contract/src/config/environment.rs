@@ -26,7 +26,9 @@ pub(super) fn apply(
         let path = name.strip_prefix(PREFIX).unwrap_or_default().to_lowercase().replace('_', ".");
         match place(&path) {
             _ if name == CONFIGURATION_PATH => {}
-            Place::Unknown if opens_a_door(&path) && !is_service_link(&path) => {
+            // Before all else: a Service called registry-proxy must not reach the key `proxy`.
+            _ if is_service_link(&path) => warnings.push(Warning::UnknownVariable { nearest: None, name }),
+            Place::Unknown if opens_a_door(&path) => {
                 return Err(ConfigError::UnknownVariable { nearest: nearest(&path).map(variable), name });
             }
             Place::Unknown => warnings.push(Warning::UnknownVariable { nearest: nearest(&path).map(variable), name }),

@@ -18,6 +18,7 @@ const HIGHEST_COST: u32 = 14;
 #[derive(Debug)]
 pub(super) struct Users {
     hashes: HashMap<String, String>,
+    highest: u32,
     dummy: String,
     pub(super) verified: Verified,
 }
@@ -55,12 +56,24 @@ impl Users {
             }
         }
         // Compared with when there is no such user, so that the time tells nothing. No password has this hash.
-        let dummy = format!("$2b${:02}${}", highest.unwrap_or(ADVISED_COST), ".".repeat(53));
-        Ok(Self { hashes, dummy, verified: Verified::new() })
+        let highest = highest.unwrap_or(ADVISED_COST);
+        let dummy = format!("$2b${highest:02}${}", ".".repeat(53));
+        Ok(Self { hashes, highest, dummy, verified: Verified::new() })
     }
 
-    /// The hash to check a password of `user` against, and whether it can be right.
-    pub(super) fn hash_of(&self, user: &str) -> (&str, bool) {
+    /// Whether this is the password of this user. It takes as long for every user, and for one that is not there: as long
+    /// as the most costly hash of the file.
+    pub(super) fn check(&self, user: &str, password: &str) -> bool {
+        let (hash, known) = self.hash_of(user);
+        let right = bcrypt::verify(password, hash).unwrap_or(false) && known;
+        // Each step of the cost doubles the time, so what is missing to the highest is one check of each in between.
+        for cost in cost(hash).unwrap_or(self.highest)..self.highest {
+            let _ = bcrypt::verify(password, &format!("$2b${cost:02}${}", ".".repeat(53)));
+        }
+        right
+    }
+
+    fn hash_of(&self, user: &str) -> (&str, bool) {
         self.hashes.get(user).map_or((&self.dummy, false), |hash| (hash, true))
     }
 }
