@@ -124,11 +124,12 @@ impl Applier {
                 is_ours::<K>(owner, live.meta())?;
                 let seen = drift::projection(&serde_json::to_value(live.as_ref())?, &wanted);
                 let uid = live.uid().unwrap_or_default();
-                if seen == wanted || self.normal().get(&uid) == Some(&seen) {
+                let same_wish = seen.pointer(POINTER) == wanted.pointer(POINTER);
+                if seen == wanted || same_wish && self.normal().get(&uid) == Some(&seen) {
                     return Ok(Arc::clone(live));
                 }
                 tracing::info!(kind = %K::kind(&()), name, differs = ?drift::first_difference(&seen, &wanted), "applying");
-                seen.pointer(POINTER) == wanted.pointer(POINTER)
+                same_wish
             }
             None => false,
         };

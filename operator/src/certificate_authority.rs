@@ -109,11 +109,13 @@ impl Authority {
 }
 
 impl Leaf {
-    /// When the next one is due: `renew_before` its end, or when two thirds of its life are over.
+    /// When the next one is due: `renew_before` its end, or when two thirds of its life are over. Never before a third of its
+    /// life, or it would be made again and again; and never in its last tenth, for the kubelet takes minutes to bring it.
     pub fn due(&self, renew_before: Option<Duration>) -> Timestamp {
-        let earliest = self.since + SignedDuration::from_mins(1);
+        let life = self.not_after.duration_since(self.since);
+        let (earliest, latest) = (self.since + life / 3, self.not_after - life / 10);
         match renew_before.and_then(|before| SignedDuration::try_from(before).ok()) {
-            Some(before) => self.not_after.checked_sub(before).unwrap_or(earliest).max(earliest),
+            Some(before) => self.not_after.checked_sub(before).unwrap_or(earliest).clamp(earliest, latest),
             None => two_thirds(self.since, self.not_after),
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use kube::ResourceExt;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
@@ -122,7 +122,7 @@ async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Erro
     let activity = outcome::Activity::of(&after);
     write_status(registry, &before, after, context).await?;
     context.remember(&owner.uid, |memory| memory.failures = 0);
-    Ok(Action::requeue(outcome.next(activity, now)))
+    Ok(Action::requeue(outcome.next(registry, activity, now)))
 }
 
 /// What a pass came to.
@@ -141,7 +141,10 @@ impl Outcome {
     }
 
     /// When to look again: soon while something moves, else when a key is due, else after a rest.
-    fn next(&self, activity: outcome::Activity, now: Timestamp) -> Duration {
+    fn next(&self, registry: &Registry, activity: outcome::Activity, now: Timestamp) -> Duration {
+        if registry.spec.suspend == Some(true) {
+            return REST;
+        }
         let rotating = self.keyring.as_ref().is_some_and(Keyring::is_rotating);
         match activity {
             outcome::Activity::Busy => return BUSY,
@@ -211,19 +214,34 @@ async fn write(
     let server_secret = keys.distribute(validated, observed, context).await?;
     outcome.keyring = Some(keys.keyring.clone());
     let node_namespace = &context.settings.node_namespace;
-    let resources = build::build(validated, &keys.keyring, &addresses, server_secret.as_deref(), node_namespace);
-    let queued = apply_all(resources, validated, context, outcome).await?;
-    if queued {
-        outcome.problem =
-            Some(Problem::passing("RolloutQueued", "other Registries are replacing their pods; this one is next"));
-    }
+    let mut resources = build::build(validated, &keys.keyring, &addresses, server_secret.as_deref(), node_namespace);
+    // Before anything that may fail: pods forget a credential, and an authority, that nodes were not told to replace.
     if context.settings.node_agent {
         // Nodes never stand in the way of the Registry itself.
-        if let Err(error) = keys.tell_nodes(validated, context).await {
+        if let Err(error) = tell_nodes(&mut keys, resources.node_entry.take(), validated, context).await {
             tracing::warn!(registry = validated.owner.name, %error, "nodes were not told");
         }
     }
     outcome.keyring = Some(keys.keyring);
+    if apply_all(resources, validated, context, outcome).await? {
+        outcome.problem =
+            Some(Problem::passing("RolloutQueued", "other Registries are replacing their pods; this one is next"));
+    }
+    Ok(())
+}
+
+/// Writes what agents read: the credential, then the entry that speaks of it.
+async fn tell_nodes(
+    keys: &mut Keys,
+    entry: Option<ConfigMap>,
+    validated: &ValidatedRegistry,
+    context: &Context,
+) -> Result<(), Error> {
+    keys.tell_nodes(validated, context).await?;
+    if let Some(entry) = entry {
+        let live = context.stores.node_entries.get(&context.settings.node_namespace, &entry.name_any());
+        context.applier.apply(&validated.owner, &entry, live).await?;
+    }
     Ok(())
 }
 
@@ -241,35 +259,57 @@ async fn apply_all(
     outcome: &mut Outcome,
 ) -> Result<bool, Error> {
     // No `..`: a new kind of object fails to compile here instead of never being applied.
-    let Resources { service_account, config, ca_bundle, claim, deployment, disruption_budget, node_entry } = resources;
+    // Nodes were told before.
+    let Resources { service_account, config, ca_bundle, claim, deployment, disruption_budget, node_entry: _ } =
+        resources;
     let Owner { namespace, name, .. } = &validated.owner;
     let (stores, applier, owner) = (&context.stores, &context.applier, &validated.owner);
     applier.apply(owner, &service_account, stores.service_accounts.get(namespace, name)).await?;
     applier.apply(owner, &config, stores.config_maps.get(namespace, &owner.config_name())).await?;
     applier.apply(owner, &ca_bundle, stores.config_maps.get(namespace, &owner.ca_name())).await?;
-    if let Some(mut claim) = claim {
-        let live = stores.claims.get(namespace, &owner.claim_name());
-        if let Some(live) = &live {
-            build::claim::keep_size(&mut claim, live);
-        }
-        applier.apply(owner, &claim, live).await?;
-    }
+    let volume = apply_claim(claim, validated, context).await;
     match disruption_budget {
         Some(budget) => drop(applier.apply(owner, &budget, stores.disruption_budgets.get(namespace, name)).await?),
         None => sweep_budget(validated, context).await?,
     }
-    if let Some(entry) = node_entry.filter(|_| context.settings.node_agent) {
-        let live = stores.node_entries.get(&context.settings.node_namespace, &entry.name_any());
-        if let Err(error) = applier.apply(owner, &entry, live).await {
-            tracing::warn!(registry = name, %error, "nodes were not told");
-        }
-    }
-    let Some(deployment) = deployment else { return Ok(false) };
     let live = stores.deployments.get(namespace, name);
+    // A volume that may not grow is no reason to leave the pods as they are; one that is not there is.
+    if live.is_none() {
+        volume?;
+        return start_pods(deployment, live, validated, context, outcome).await;
+    }
+    let queued = start_pods(deployment, live, validated, context, outcome).await?;
+    volume.map(|()| queued)
+}
+
+async fn apply_claim(
+    claim: Option<PersistentVolumeClaim>,
+    validated: &ValidatedRegistry,
+    context: &Context,
+) -> Result<(), Error> {
+    let Some(mut claim) = claim else { return Ok(()) };
+    let owner = &validated.owner;
+    let live = context.stores.claims.get(&owner.namespace, &owner.claim_name());
+    if let Some(live) = &live {
+        build::claim::keep_size(&mut claim, live);
+    }
+    context.applier.apply(owner, &claim, live).await?;
+    Ok(())
+}
+
+/// Applies the Deployment. Returns whether it has to wait for others'.
+async fn start_pods(
+    deployment: Option<Deployment>,
+    live: Option<Arc<Deployment>>,
+    validated: &ValidatedRegistry,
+    context: &Context,
+    outcome: &mut Outcome,
+) -> Result<bool, Error> {
+    let Some(deployment) = deployment else { return Ok(false) };
     if outcome::must_wait(&deployment, live.as_deref(), context) {
         return Ok(true);
     }
-    outcome.deployment = Some(applier.apply(owner, &deployment, live).await?);
+    outcome.deployment = Some(context.applier.apply(&validated.owner, &deployment, live).await?);
     Ok(false)
 }
 

@@ -127,7 +127,7 @@ impl Keyring {
         }
         if let Some(incoming) = &self.incoming {
             let trusted = at.nodes_trust_bundle == Some(true);
-            if trusted || at.now >= incoming.since + PATIENCE {
+            if trusted || at.now >= self.switches_at_the_latest(incoming) {
                 let old = std::mem::replace(&mut self.authority, incoming.clone());
                 self.retiring = Some(Retiring { certificate: old.certificate, since: at.now });
                 self.incoming = None;
@@ -144,6 +144,12 @@ impl Keyring {
             steps.push(Step::AuthorityIncoming);
         }
         Ok(())
+    }
+
+    /// What the old authority signed ends with it, so the new one does not wait for so long.
+    fn switches_at_the_latest(&self, incoming: &Authority) -> Timestamp {
+        let life = self.authority.not_after.duration_since(self.authority.since);
+        (incoming.since + PATIENCE).min(self.authority.not_after - life / 10)
     }
 
     fn advance_leaf(&mut self, at: &Circumstances<'_>, steps: &mut Vec<Step>) -> Result<(), Error> {
@@ -198,7 +204,7 @@ impl Keyring {
     pub fn due(&self, now: Timestamp, lives: &Lives) -> Timestamp {
         let mut due = vec![self.authority.due()];
         due.extend(self.leaf.as_ref().map(|leaf| leaf.due(lives.renew_before)));
-        due.extend(self.incoming.as_ref().map(|incoming| incoming.since + PATIENCE));
+        due.extend(self.incoming.as_ref().map(|incoming| self.switches_at_the_latest(incoming)));
         due.extend(self.retiring.as_ref().map(|retiring| retiring.since + PATIENCE));
         due.extend(self.nodes.as_ref().map(|nodes| nodes.due(now, &NODE_CREDENTIAL)));
         due.push(self.http_secret.due(now, &HTTP_SECRET));

@@ -18,6 +18,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::build::HEALTH_PORT;
+use super::validate::is_granted;
 use crate::api::Registry;
 use crate::context::Context;
 use crate::keyring::Keyring;
@@ -81,8 +82,11 @@ pub struct ObservedPod {
 }
 
 impl Observed {
-    /// Looks.
+    /// Looks. In a namespace that was not granted there is nothing that it may look at.
     pub async fn of(registry: &Registry, owner: &Owner, context: &Context) -> Result<Self, kube::Error> {
+        if !is_granted(owner, &context.settings) {
+            return Ok(Self { namespace: namespace(owner, context), ..Self::default() });
+        }
         let claim = claim(registry, owner, context).await?;
         Ok(Self {
             keyring: keyring(owner, context).await?,

@@ -74,7 +74,11 @@ impl Keys {
         let names = validated.certificate_names(service);
         let found = observed.keyring.clone();
         let (mut keyring, before) = match &found {
-            Some((_, keyring)) if same_namespace(keyring, observed) => (keyring.clone(), Some(keyring)),
+            Some((secret, keyring))
+                if same_namespace(keyring, observed) && is_inherited(secret, keyring, validated) =>
+            {
+                (keyring.clone(), Some(keyring))
+            }
             _ => {
                 let authority = Authority::new(&validated.owner.name, now, validated.lives.authority);
                 let authority = authority.map_err(keyring::Error::from)?;
@@ -196,9 +200,11 @@ fn circumstances<'a>(
 ) -> Circumstances<'a> {
     let annotation = |key: &str| registry.metadata.annotations.as_ref()?.get(key).map(String::as_str);
     let expected = keyring.expected_files();
+    // Where no pod is to run there is none to wait for: those that come later begin with what is written then.
+    let none = validated.replicas == 0 && observed.pods.is_empty();
     let pods_have = |file: &str| {
         let wanted = expected.get(file);
-        wanted.is_some() && observed.every_ready_pod(|report| report.files.get(file) == wanted)
+        wanted.is_some() && (none || observed.every_ready_pod(|report| report.files.get(file) == wanted))
     };
     let leaf = keyring.leaf.as_ref().map(|leaf| &leaf.fingerprint);
     Circumstances {
@@ -217,6 +223,12 @@ fn circumstances<'a>(
         nodes_trust_bundle: nodes.trust_bundle,
         nodes_use_active: nodes.use_credential,
     }
+}
+
+/// The keyring of another Registry of the same name is taken over only if that one left it to be taken over.
+fn is_inherited(secret: &Secret, keyring: &Keyring, validated: &ValidatedRegistry) -> bool {
+    let retained = secret.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(RETAINED_FOR));
+    keyring.registry_uid == validated.owner.uid || retained
 }
 
 /// A keyring whose namespace was deleted and made again is not handed to whoever has the new one.

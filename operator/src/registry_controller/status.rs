@@ -293,18 +293,21 @@ fn hosts_finding(pass: &Pass<'_>) -> Option<Finding> {
 
 fn retained(pass: &Pass<'_>) -> Vec<Retained> {
     let Ok(validated) = pass.validated else { return pass.before.retained.clone() };
-    if validated.deletion_policy == DeletionPolicy::Delete {
-        return Vec::new();
-    }
+    let uid = pass.registry.metadata.uid.as_ref();
+    // What counts is the object, not the wish: as long as it names the Registry as its owner it goes with it.
+    let kept = pass.observed.claim.as_ref().filter(|claim| {
+        let mut owners = claim.metadata.owner_references.iter().flatten();
+        owners.all(|owner| Some(&owner.uid) != uid)
+    });
     let mut retained = Vec::new();
-    if let Some(claim) = validated.claim_name() {
+    if let Some(claim) = kept.and_then(|claim| claim.metadata.name.clone()) {
         retained.push(Retained {
             kind: "PersistentVolumeClaim".into(),
             name: claim,
             survives: "the deletion of this Registry; of its namespace, only the PersistentVolume survives, and only if its reclaim policy is Retain".into(),
         });
     }
-    if pass.keyring.is_some() {
+    if pass.keyring.is_some() && validated.deletion_policy == DeletionPolicy::Retain {
         retained.push(Retained {
             kind: "Secret".into(),
             name: validated.owner.keyring_name(),

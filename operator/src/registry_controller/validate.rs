@@ -217,8 +217,13 @@ pub fn owner(registry: &Registry) -> Owner {
     }
 }
 
+/// Whether the operator has rights in the Registry's namespace.
+pub fn is_granted(owner: &Owner, settings: &Settings) -> bool {
+    settings.watch_namespaces.is_empty() || settings.watch_namespaces.contains(&owner.namespace)
+}
+
 fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusal> {
-    if settings.watch_namespaces.is_empty() || settings.watch_namespaces.contains(&owner.namespace) {
+    if is_granted(owner, settings) {
         return Ok(());
     }
     let mut namespaces: Vec<&str> = settings.watch_namespaces.iter().map(String::as_str).collect();
