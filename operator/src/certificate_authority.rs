@@ -151,6 +151,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_leaf_is_renewed_neither_again_and_again_nor_at_its_end() {
+        let start = Timestamp::from_second(1_800_000_000).unwrap();
+        let hour = SignedDuration::from_hours(1);
+        let leaf = |life: i64| Leaf {
+            certificate: String::new(),
+            key: String::new(),
+            fingerprint: String::new(),
+            names: Vec::new(),
+            since: start,
+            not_after: start + hour * i32::try_from(life).unwrap(),
+        };
+        let due = |life, before: u64| leaf(life).due(Some(Duration::from_secs(before * 3600)));
+        assert_eq!(leaf(90).due(None), start + hour * 60);
+        assert_eq!(due(90, 40), start + hour * 50, "as it was asked");
+        assert_eq!(due(90, 89), start + hour * 30, "not before a third of its life");
+        assert_eq!(due(90, 200), start + hour * 30, "as when an authority that ends soon made it shorter than that");
+        assert_eq!(due(90, 0), start + hour * 81, "not in its last tenth");
+    }
+
+    #[test]
     fn a_leaf_verifies_under_its_authority_and_holds_names_and_addresses() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let authority = Authority::new("images", now, Duration::from_secs(86_400)).unwrap();

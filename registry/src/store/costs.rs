@@ -248,3 +248,33 @@ async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
     store.manifest(&repository(), &Reference::Tag("v1".parse().unwrap())).await.unwrap();
     assert_eq!(syncs(), 0, "reading");
 }
+
+#[tokio::test]
+async fn a_child_that_is_named_a_thousand_times_is_looked_for_once() {
+    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
+    store.put_blob(&repository(), &digest_of(b"config"), body(b"config")).await.unwrap();
+    let bytes: Bytes = serde_json::json!({
+        "schemaVersion": 2,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest_of(b"config"), "size": 6},
+        "layers": [],
+    })
+    .to_string()
+    .into();
+    let child = Manifest::parse(ManifestKind::OciManifest, &bytes).unwrap();
+    store.put_manifest(&repository(), &digest_of(&bytes), &child, bytes.clone(), &[]).await.unwrap();
+
+    let mut costs = Vec::new();
+    for times in [1, 1000] {
+        let entry = serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest_of(&bytes), "size": bytes.len()});
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": vec![entry; times]});
+        let index: Bytes = index.to_string().into();
+        let parsed = Manifest::parse(ManifestKind::OciIndex, &index).unwrap();
+        counts.lock().unwrap().clear();
+        store.put_manifest(&repository(), &digest_of(&index), &parsed, index, &[]).await.unwrap();
+        costs.push(std::mem::take(&mut *counts.lock().unwrap()));
+    }
+    assert_eq!(costs[0], costs[1]);
+}

@@ -192,3 +192,37 @@ async fn http2_without_tls_is_understood() {
     let request = http::Request::get("http://x/v2/").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
 }
+
+/// HTTP/2 rapid reset (CVE-2023-44487): each request is taken back at once, so no limit of streams is ever met.
+#[tokio::test]
+async fn whoever_resets_requests_without_end_is_told_to_calm_down_and_others_are_served() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // RFC 9113, 4.1: length, type, flags, stream. An empty SETTINGS; GET http://x/ by HPACK's static table; CANCEL.
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    let mut flood = PREFACE.to_vec();
+    flood.extend(frame(4, 0, 0, &[]));
+    for stream in (1..20_000).step_by(2) {
+        flood.extend(frame(1, 0x5, stream, &[0x82, 0x84, 0x86, 0x41, 1, b'x']));
+        flood.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+
+    let served = served(Limits::default()).await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let writing = tokio::spawn(async move { drop(to.write_all(&flood).await) });
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(10), from.read_to_end(&mut said)).await.unwrap();
+    writing.await.unwrap();
+    // GOAWAY with ENHANCE_YOUR_CALM (RFC 9113, 7): the last stream, then the code.
+    let calm = said.windows(17).any(|window| window[3] == 7 && window[13..17] == 11_u32.to_be_bytes());
+    assert!(calm, "{:?}", &said[said.len().saturating_sub(64)..]);
+    assert!(
+        exchange(served.address, b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("200 OK")
+    );
+}

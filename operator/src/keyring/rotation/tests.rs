@@ -218,3 +218,23 @@ fn a_keyring_survives_being_stored() {
     let stored = serde_json::to_string(&keyring).unwrap();
     assert!(serde_json::from_str::<Keyring>(&stored).unwrap() == keyring);
 }
+
+#[test]
+fn an_authority_that_lives_for_days_is_replaced_before_it_ends_whoever_does_not_answer() {
+    let names = names();
+    let life =
+        Lives { authority: Duration::from_secs(24 * 3600), certificate: Duration::from_secs(90 * 86_400), ..lives() };
+    let quiet =
+        |now| Circumstances { lives: life, nodes: false, admin: false, pods_serve_leaf: true, ..at(now, &names) };
+    let authority = Authority::new("images", start(), life.authority).unwrap();
+    let mut keyring = Keyring::new("uid", authority, start()).unwrap();
+    let mut now = start();
+    let mut issued = 0;
+    while now < start() + HOUR * 24 * 7 {
+        let steps = keyring.advance(&quiet(now)).unwrap();
+        issued += steps.iter().filter(|step| **step == Step::CertificateIssued).count();
+        assert!(now < keyring.leaf.as_ref().unwrap().not_after, "an expired certificate is served");
+        now += SignedDuration::from_mins(10);
+    }
+    assert!(issued < 60, "{issued} certificates in a week");
+}

@@ -155,8 +155,9 @@ impl Posix {
             Key::Record { repository, .. } => (Prefix::Repositories, encode(repository.as_ref())),
             _ => return,
         };
-        let all = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = all.get(&prefix) {
+        // Let go of all before one is waited for: it may be reading its directory.
+        let names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner).get(&prefix).cloned();
+        if let Some(names) = names {
             names.lock().unwrap_or_else(PoisonError::into_inner).note(&name, change);
         }
     }
