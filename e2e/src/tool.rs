@@ -117,6 +117,14 @@ pub fn folder(module: &str) -> Result<PathBuf> {
     Ok(script("cluster/tools/build", &[module])?.trim().into())
 }
 
+/// Installs Debian packages that are not there yet.
+///
+/// # Errors
+/// When they cannot be installed.
+pub fn packages(names: &[&str]) -> Result<()> {
+    script("prerequisites", names).map(drop)
+}
+
 fn script(name: &str, arguments: &[&str]) -> Result<String> {
     let path: PathBuf = workspace().join("e2e").join(name);
     let output = Command::new(&path).args(arguments).stderr(Stdio::inherit()).output();

@@ -55,6 +55,7 @@ pub(crate) async fn refuses_all(client: &Client, namespace: &str) -> Result<()> 
             "expected {:?}, got {said:?} for {row:?}",
             row.message
         );
+        println!("refused: {} <- {}", said[0], row.after);
     }
     println!("{} refusals, each with its message and no other", refusals().len());
     Ok(())
@@ -267,11 +268,17 @@ impl Desk {
                     merge(&mut spec, json!({"suspend": true}));
                     spec
                 };
-                // The operator writes its status meanwhile, so no version is named.
                 self.create(name, &suspended(before), false).await?;
                 let parameters = PostParams { dry_run: true, field_manager: None };
-                let version = self.api.get(name).await?.metadata.resource_version;
-                self.api.replace(name, &parameters, &object(name, &suspended(&row.after), version)).await
+                loop {
+                    let version = self.api.get(name).await?.metadata.resource_version;
+                    let after = object(name, &suspended(&row.after), version);
+                    match self.api.replace(name, &parameters, &after).await {
+                        // The operator wrote the status in between.
+                        Err(kube::Error::Api(status)) if status.code == 409 => {}
+                        answer => break answer,
+                    }
+                }
             }
         };
         match answer {

@@ -81,6 +81,6 @@ async fn known_by_nodes(registry: &ManagedRegistry<'_>) -> Result<NodesStatus> {
 /// Every file in the node's containerd configuration with its sum, but for what Registries have by their own names: those
 /// come and go with other tests.
 fn others(node: &str) -> Result<String> {
-    let list = "find /etc/containerd -not -path '*.svc*' \\( -type f -exec sha256sum {} + -o -type d -print \\) | sort";
+    let list = "find /etc/containerd -not -path '*.svc*' -not -path '*/.berth-tmp*' \\( -type f -exec sha256sum {} + -o -type d -print \\) | sort";
     on_node(node, &["sh", "-c", list])
 }

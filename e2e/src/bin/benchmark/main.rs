@@ -1,9 +1,9 @@
 //! Times the registry against its peers: `cargo run --release -p berth-e2e --bin benchmark [WORKLOAD...]`.
 //!
-//! Every server runs on core 0 and the load on core 1, in turn: A B C, A B C, … so that a machine whose speed drifts drifts
+//! Every server runs on core 0 and the load on core 1, in turn: A B C, B C A, … so that a machine whose speed drifts drifts
 //! for all of them. What counts is the ratio within a round; the table gives the median round and the spread of all.
 //!
-//! It installs distribution itself (a pinned Go module); nginx, wrk and taskset are Debian packages. With `--write` the table
+//! It installs what it runs: distribution (a pinned Go module), nginx and wrk (Debian packages). With `--write` the table
 //! in `docs/performance.md` is replaced by what was measured.
 
 use anyhow::{Context as _, Result};
@@ -26,6 +26,7 @@ fn main() -> Result<()> {
         let mut names = arguments.iter().filter(|argument| !argument.starts_with("--")).peekable();
         names.peek().is_none() || names.any(|wanted| name.contains(wanted.as_str()))
     };
+    berth_e2e::tool::packages(&["nginx", "wrk", "util-linux"])?;
     pin_to_core_1()?;
     let mut table = Table::default();
     for workload in WORKLOADS.iter().filter(|workload| wanted(workload.name)) {
@@ -38,12 +39,16 @@ fn main() -> Result<()> {
         }
         for round in 0..ROUNDS {
             for server in &servers {
+                // What the one before has yet to bring to the disk is not this one's to wait for.
+                rustix::fs::sync();
                 let cpu = server.cpu_seconds()?;
                 let measured = (workload.measure)(server).with_context(|| format!("measure {}", server.name()))?;
                 let cpu = (server.cpu_seconds()? - cpu) / measured.units;
                 eprintln!("  {round} {:<14} {:>12.2} {}", server.name(), measured.value, workload.unit);
                 table.add(workload, server.name(), measured.value, cpu);
             }
+            // Nobody is always the first, nor always after the same one.
+            servers.rotate_left(1);
         }
     }
     println!("{table}");

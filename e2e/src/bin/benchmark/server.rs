@@ -43,6 +43,7 @@ impl Server {
             Disk::Memory => PathBuf::from("/dev/shm"),
             Disk::Durable => std::env::current_dir()?.join("target"),
         };
+        fs::create_dir_all(&parent)?;
         let data = tempfile::Builder::new().prefix("berth-benchmark-").tempdir_in(parent)?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = match kind {
