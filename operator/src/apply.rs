@@ -124,12 +124,11 @@ impl Applier {
                 is_ours::<K>(owner, live.meta())?;
                 let seen = drift::projection(&serde_json::to_value(live.as_ref())?, &wanted);
                 let uid = live.uid().unwrap_or_default();
-                let same_wish = seen.pointer(POINTER) == wanted.pointer(POINTER);
-                if seen == wanted || same_wish && self.normal().get(&uid) == Some(&seen) {
+                if is_settled(&seen, &wanted, self.normal().get(&uid)) {
                     return Ok(Arc::clone(live));
                 }
                 tracing::info!(kind = %K::kind(&()), name, differs = ?drift::first_difference(&seen, &wanted), "applying");
-                same_wish
+                is_same_wish(&seen, &wanted)
             }
             None => false,
         };
@@ -205,6 +204,15 @@ async fn repair<K: Applied>(api: &Api<K>, live: &K, wanted: &Value) -> Result<K,
 /// Where the fingerprint of what was applied stands in an object.
 const POINTER: &str = "/metadata/annotations/berth.dev~1applied";
 
+/// Whether nothing is to be written: the object is as wanted, or as the server made it of this very wish.
+fn is_settled(seen: &Value, wanted: &Value, normal: Option<&Value>) -> bool {
+    seen == wanted || is_same_wish(seen, wanted) && normal == Some(seen)
+}
+
+fn is_same_wish(seen: &Value, wanted: &Value) -> bool {
+    seen.pointer(POINTER) == wanted.pointer(POINTER)
+}
+
 /// `desired` as JSON, with its own fingerprint in it.
 fn wanted<K: Applied>(desired: &K) -> Result<Value, serde_json::Error> {
     let mut wanted = serde_json::to_value(desired)?;
@@ -244,6 +252,19 @@ mod tests {
 
     fn meta(json: Value) -> ObjectMeta {
         serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_changed_wish_is_written_though_the_server_wrote_the_one_before_in_its_own_way() {
+        let object = |applied: &str, size: &str| json!({"metadata": {"annotations": {APPLIED: applied}}, "size": size});
+        let seen = object("first", "1Gi");
+        let normal = Some(&seen);
+        assert!(is_settled(&seen, &object("first", "1Gi"), None));
+        assert!(is_settled(&seen, &object("first", "1024Mi"), normal), "the server's form of the same wish");
+        assert!(!is_settled(&seen, &object("first", "1024Mi"), None), "not known to be");
+        assert!(!is_settled(&seen, &object("second", "2Gi"), normal));
+        let drifted = object("first", "3Gi");
+        assert!(!is_settled(&drifted, &object("first", "1024Mi"), normal));
     }
 
     #[test]
