@@ -104,12 +104,21 @@ fn count(status: &mut NodesStatus, node: &str, reports: bool, found: Option<&Reg
     }
     if status.examples.len() < EXAMPLES {
         let (reason, message) = match found {
-            Some(found) => (found.reason.clone(), found.message.clone()),
+            // A report may be a mebibyte of anything; every Registry's status repeats it.
+            Some(found) => (cut(&found.reason, LONGEST_REASON), cut(&found.message, LONGEST_MESSAGE)),
             None if reports => ("NotYetReported".into(), "the node's agent has not got to this Registry yet".into()),
             None => ("NoAgent".into(), "no agent of this node has reported; see the agent's pod there".into()),
         };
         status.examples.push(NodeExample { node: node.into(), reason, message });
     }
+}
+
+/// Characters of a node's reason that status repeats, and of its message.
+const LONGEST_REASON: usize = 64;
+const LONGEST_MESSAGE: usize = 512;
+
+fn cut(text: &str, longest: usize) -> String {
+    text.chars().take(longest).collect()
 }
 
 fn report(map: &ConfigMap) -> Option<NodeReport> {
