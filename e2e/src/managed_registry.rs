@@ -131,6 +131,14 @@ impl<'a> ManagedRegistry<'a> {
         Ok(self.namespace.api::<Pod>().list(&ours).await?.items)
     }
 
+    /// The names of its pods.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn pod_names(&self) -> Result<Vec<String>> {
+        Ok(self.pods().await?.iter().map(kube::ResourceExt::name_any).collect())
+    }
+
     /// Where it is reached from outside the cluster's DNS: the Service's address, which the certificate names.
     ///
     /// # Errors

@@ -73,11 +73,11 @@ fn applies_without_a_difference() -> Result<()> {
 }
 
 async fn upgrades(registry: &ManagedRegistry<'_>) -> Result<()> {
-    let pods = names(registry).await?;
+    let pods = registry.pod_names().await?;
     let args = ["upgrade", "berth", CHART, NAMESPACE, "--reuse-values", "--set=operator.logLevel=debug", "--wait"];
     run("helm", &[&args[..], &["--timeout=5m"]].concat())?;
     registry.wait_ready().await?;
-    ensure!(names(registry).await? == pods, "the upgrade of the operator replaced pods of a Registry");
+    ensure!(registry.pod_names().await? == pods, "the upgrade of the operator replaced pods of a Registry");
     let tested = run("helm", &["test", "berth", NAMESPACE, "--logs"])?;
     ensure!(tested.contains("Registries, none failed"), "{tested}");
     println!(
@@ -159,7 +159,7 @@ async fn left_of_release(release: &str) -> Result<Vec<String>> {
 
 async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result<()> {
     let password = registry.password().await?;
-    let pods = names(registry).await?;
+    let pods = registry.pod_names().await?;
     let install = ["install", "two", CHART, NAMESPACE, VALUES, "--wait", "--timeout=5m"];
     let said = fails("helm", &install)?;
     ensure!(said.contains("registries.berth.dev"), "{said}");
@@ -174,7 +174,7 @@ async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result
     .await?;
     registry.wait_ready().await?;
     ensure!(registry.password().await? == password, "the password is another");
-    ensure!(names(registry).await? == pods, "pods were replaced");
+    ensure!(registry.pod_names().await? == pods, "pods were replaced");
     registry.delete().await?;
     run("helm", &["uninstall", "two", NAMESPACE, "--wait", "--timeout=5m"])?;
     println!("back as another release with crds.enabled=false: the Registry went on with its pods and its password");
@@ -219,8 +219,4 @@ fn restore() -> Result<()> {
     let install =
         ["upgrade", "--install", "berth", CHART, NAMESPACE, "--create-namespace", VALUES, "--wait", "--timeout=5m"];
     run("helm", &[&install[..], &["--take-ownership", "--force-conflicts"], &more[..]].concat()).map(drop)
-}
-
-async fn names(registry: &ManagedRegistry<'_>) -> Result<Vec<String>> {
-    Ok(registry.pods().await?.iter().map(kube::ResourceExt::name_any).collect())
 }

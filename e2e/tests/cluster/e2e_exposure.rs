@@ -69,7 +69,7 @@ async fn a_certificate_of_the_users_is_served_under_its_names_and_ours_to_nodes(
         let secret = json!({"metadata": {"name": "company"}, "type": "kubernetes.io/tls", "stringData": files(&first)});
         namespace.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
         registry.wait_ready().await?;
-        let pods = names(&registry).await?;
+        let pods = registry.pod_names().await?;
         let theirs = registry.served_as(NAME, &first.authority).await?;
         let ours = registry.served_certificate().await?;
         ensure!(theirs != ours, "both are the same");
@@ -83,7 +83,7 @@ async fn a_certificate_of_the_users_is_served_under_its_names_and_ours_to_nodes(
         })
         .await?;
         ensure!(registry.served_certificate().await? == ours, "the change reached ours");
-        ensure!(names(&registry).await? == pods, "pods were replaced");
+        ensure!(registry.pod_names().await? == pods, "pods were replaced");
         ensure!(condition(&registry.get().await?, "Stalled").is_none(), "it is stalled");
         println!("tls.secretRef: served by its name, renewed in place; nodes pull with ours");
         Ok(())
@@ -104,8 +104,4 @@ async fn pulls(namespace: &TempNamespace<'_>, registry: &ManagedRegistry<'_>) ->
 
 fn files(certificate: &ServingCertificate) -> Value {
     json!({"tls.crt": certificate.chain, "tls.key": certificate.key})
-}
-
-async fn names(registry: &ManagedRegistry<'_>) -> Result<Vec<String>> {
-    Ok(registry.pods().await?.iter().map(kube::ResourceExt::name_any).collect())
 }
