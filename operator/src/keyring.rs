@@ -46,6 +46,9 @@ pub struct Keyring {
     /// The generated user.
     #[serde(default)]
     pub admin: Option<Admin>,
+    /// The generated user with the password that people will be told, when every pod accepts it.
+    #[serde(default)]
+    pub incoming_admin: Option<IncomingAdmin>,
     /// What nodes pull with.
     #[serde(default)]
     pub nodes: Option<Overlapping>,
@@ -61,6 +64,12 @@ pub struct Keyring {
     /// The last request for a generated password that was fulfilled.
     #[serde(default)]
     pub handled_password_rotation: Option<String>,
+    /// The request for a node credential that is being fulfilled.
+    #[serde(default)]
+    pub node_rotation: Option<String>,
+    /// The last request for a node credential that was fulfilled.
+    #[serde(default)]
+    pub handled_node_rotation: Option<String>,
 }
 
 /// An authority that no longer signs.
@@ -81,6 +90,18 @@ pub struct Admin {
     pub password: String,
     /// Its bcrypt hash, kept because a new one would differ each time.
     pub hash: String,
+}
+
+/// A password that pods are told before people are.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IncomingAdmin {
+    /// The user with it.
+    pub admin: Admin,
+    /// The request that it fulfils.
+    pub request: String,
+    /// Since when pods are told.
+    pub since: Timestamp,
 }
 
 /// The Secrets that were written elsewhere, which this program cannot read.
@@ -108,6 +129,10 @@ pub struct WrittenSecret {
     /// Its uid, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// Whether one of this name existed before. Everybody may know the name then, so that a Secret that has it may be
+    /// anybody's.
+    #[serde(default)]
+    pub lost: bool,
     /// The fingerprint of what was written last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -144,6 +169,9 @@ impl Keyring {
             handled_certificate_rotation: None,
             handled_authority_rotation: None,
             handled_password_rotation: None,
+            incoming_admin: None,
+            node_rotation: None,
+            handled_node_rotation: None,
         })
     }
 

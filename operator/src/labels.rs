@@ -27,6 +27,8 @@ pub const ROTATE_CERTIFICATES: &str = "berth.dev/rotate-certificates";
 pub const ROTATE_AUTHORITY: &str = "berth.dev/rotate-authority";
 /// The annotation by which a human asks for a new generated password: a value not seen before.
 pub const ROTATE_PASSWORD: &str = "berth.dev/rotate-password";
+/// The annotation by which a human asks for a new node credential: a value not seen before.
+pub const ROTATE_NODE_CREDENTIAL: &str = "berth.dev/rotate-node-credential";
 
 /// Which Registry something is made for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

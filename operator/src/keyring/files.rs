@@ -33,7 +33,8 @@ impl Keyring {
             (KEY.to_owned(), leaf.key.clone()),
             (HTTP_SECRET.to_owned(), self.http_secret.accepted().map(|key| format!("{key}\n")).collect()),
         ]);
-        if let Some(admin) = &self.admin {
+        let incoming = self.incoming_admin.as_ref().map(|incoming| &incoming.admin);
+        if let Some(admin) = incoming.or(self.admin.as_ref()) {
             files.insert(HTPASSWD.into(), format!("{ADMIN}:{}\n", admin.hash));
         }
         if let Some(nodes) = self.node_credentials_file() {

@@ -39,6 +39,29 @@ pub struct Terms {
     pub patience: SignedDuration,
 }
 
+/// What those who are to accept a secret say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// Everyone accepts all of [`Overlapping::accepted`].
+    Everyone,
+    /// Somebody does not yet.
+    NotYet,
+    /// Nobody said no, but somebody who serves did not answer.
+    Unheard,
+}
+
+impl Acceptance {
+    /// Whether what was written at `since` may be relied on. Who serves and is not heard has had it for long after this time:
+    /// the kubelet brings it within two minutes.
+    pub fn holds(self, since: Timestamp, now: Timestamp) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::NotYet => false,
+            Self::Unheard => now >= since + SignedDuration::from_hours(1),
+        }
+    }
+}
+
 /// A step of the replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -67,17 +90,18 @@ impl Overlapping {
         std::iter::once(&self.active).chain(others).map(|dated| dated.password.as_str())
     }
 
-    /// Takes every step that is due. `accepted`: everyone accepts all of [`accepted`](Self::accepted). `unused`: everyone
-    /// presents the active one.
+    /// Takes every step that is due. `unused`: everyone presents the active one. `asked`: it is to be replaced before its
+    /// time.
     pub fn advance(
         &mut self,
         now: Timestamp,
         terms: &Terms,
-        accepted: bool,
+        acceptance: Acceptance,
         unused: bool,
+        asked: bool,
     ) -> Result<Vec<Turn>, random::Unavailable> {
         let mut turns = Vec::new();
-        if accepted && let Some(next) = self.next.take() {
+        if let Some(next) = self.next.take_if(|next| acceptance.holds(next.since, now)) {
             let old = std::mem::replace(&mut self.active, Dated { since: now, ..next });
             self.previous = Some(Dated { since: now, ..old });
             turns.push(Turn::Switched);
@@ -89,7 +113,7 @@ impl Overlapping {
                 turns.push(Turn::Retired);
             }
         }
-        if self.next.is_none() && self.previous.is_none() && now >= self.active.since + terms.life {
+        if self.is_settled() && (asked || now >= self.active.since + terms.life) {
             self.next = Some(Dated::new(now)?);
             turns.push(Turn::Incoming);
         }
@@ -104,6 +128,11 @@ impl Overlapping {
             (None, Some(_)) => Timestamp::MAX,
             (None, None) => self.active.since + terms.life,
         }
+    }
+
+    /// Whether there is one alone: the next one is not made yet, and the one before is accepted no longer.
+    pub const fn is_settled(&self) -> bool {
+        self.next.is_none() && self.previous.is_none()
     }
 
     /// Whether the next one waits to be accepted by everyone.

@@ -6,17 +6,19 @@
 //! | what | accepted by | presented by | steps |
 //! |---|---|---|---|
 //! | serving certificate | whoever trusts the authority | pods | one: replaced in place |
-//! | authority | nodes, clients | pods | both in the bundle → nodes acknowledge, or 24 h → new certificate → old one leaves the bundle |
+//! | authority | nodes, clients | pods | both in the bundle → five minutes, and nodes acknowledge, or 24 h → new certificate → old one leaves the bundle |
 //! | node credential | pods | nodes | both in the pods' file → every pod reports it → nodes are told → old one leaves the file |
 //! | `http.secret` | pods | clients, from pods | both in the pods' file → every pod reports it → the new one seals → old one leaves the file |
-//! | generated password | pods | people | one: replaced in place, and nothing overlaps: who asks for it fears the old one |
+//! | generated password | pods | people | new one in the pods' file, in the place of the old one → every pod reports it → people are told; nothing overlaps: who asks for it fears the old one |
+//!
+//! A pod that serves and does not answer the operator is taken to have what was written for it an hour ago.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::overlapping::{Overlapping, Terms, Turn};
-use super::{Admin, Error, Keyring, Retiring};
+use super::overlapping::{Acceptance, Overlapping, Terms, Turn};
+use super::{Admin, Error, IncomingAdmin, Keyring, Retiring};
 use crate::certificate_authority::Authority;
 use crate::random;
 
@@ -27,6 +29,10 @@ const NODE_CREDENTIAL: Terms = Terms {
     overlap: SignedDuration::from_hours(1),
     patience: SignedDuration::from_hours(12),
 };
+/// One that somebody fears others know is accepted for as long as pods and nodes take to hear of the next one.
+const FEARED_NODE_CREDENTIAL: Terms =
+    Terms { overlap: SignedDuration::from_mins(2), patience: SignedDuration::from_hours(1), ..NODE_CREDENTIAL };
+
 /// An upload that began a moment before its key was replaced may go on for a week, the default of
 /// `storage.maintenance.uploadpurging.age`, and for as long as a pod takes to hear of it.
 const HTTP_SECRET: Terms = Terms {
@@ -34,6 +40,10 @@ const HTTP_SECRET: Terms = Terms {
     overlap: SignedDuration::from_hours(8 * 24),
     patience: SignedDuration::from_hours(8 * 24),
 };
+/// How long a new authority is trusted at least before it signs. Clients do not say that they trust it: those that mount its
+/// ConfigMap have it within two minutes.
+const TRUST: SignedDuration = SignedDuration::from_mins(5);
+
 /// How long a rotation waits for those who do not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 /// The cost of the generated user's bcrypt hash. The password is 256 random bits, so a higher one would protect nothing and
@@ -57,16 +67,20 @@ pub struct Circumstances<'a> {
     pub rotate_authority: Option<&'a str>,
     /// The request for a new generated password, if there is one.
     pub rotate_password: Option<&'a str>,
+    /// The request for a new node credential, if there is one.
+    pub rotate_node_credential: Option<&'a str>,
     /// Whether a user is to be generated.
     pub admin: bool,
     /// Whether nodes may pull.
     pub nodes: bool,
     /// Whether every ready pod, and at least one, serves the certificate.
     pub pods_serve_leaf: bool,
-    /// Whether every ready pod, and at least one, accepts the node credentials.
-    pub pods_accept_nodes: bool,
+    /// Whether every ready pod, and at least one, accepts the node credentials as they were before this pass.
+    pub pods_accept_nodes: Acceptance,
     /// Whether every ready pod, and at least one, opens what any key of `http.secret` sealed.
-    pub pods_accept_http_secret: bool,
+    pub pods_accept_http_secret: Acceptance,
+    /// Whether every ready pod, and at least one, accepts the generated password, and no other.
+    pub pods_accept_admin: Acceptance,
     /// Whether every node trusts the bundle; unknown when no agent reports.
     pub nodes_trust_bundle: Option<bool>,
     /// Whether every node uses the active credential; unknown when no agent reports.
@@ -97,7 +111,7 @@ pub enum Step {
     AuthoritySwitchedLate,
     /// The old authority is no longer trusted.
     AuthorityRetired,
-    /// There is a new generated password.
+    /// There is a new generated password, and pods accept it.
     PasswordReplaced,
     /// The node credential is being replaced.
     NodeCredential(Turn),
@@ -113,7 +127,7 @@ impl Keyring {
         self.advance_leaf(at, &mut steps)?;
         self.advance_admin(at, &mut steps)?;
         self.advance_nodes(at, &mut steps)?;
-        let turns = self.http_secret.advance(at.now, &HTTP_SECRET, at.pods_accept_http_secret, true)?;
+        let turns = self.http_secret.advance(at.now, &HTTP_SECRET, at.pods_accept_http_secret, true, false)?;
         steps.extend(turns.into_iter().map(Step::HttpSecret));
         Ok(steps)
     }
@@ -126,7 +140,7 @@ impl Keyring {
             steps.push(Step::AuthorityRetired);
         }
         if let Some(incoming) = &self.incoming {
-            let trusted = at.nodes_trust_bundle == Some(true);
+            let trusted = at.nodes_trust_bundle == Some(true) && at.now >= incoming.since + TRUST;
             if trusted || at.now >= self.switches_at_the_latest(incoming) {
                 let old = std::mem::replace(&mut self.authority, incoming.clone());
                 self.retiring = Some(Retiring { certificate: old.certificate, since: at.now });
@@ -169,34 +183,55 @@ impl Keyring {
 
     fn advance_admin(&mut self, at: &Circumstances<'_>, steps: &mut Vec<Step>) -> Result<(), Error> {
         if !at.admin {
-            self.admin = None;
-            self.written.admin = None;
+            (self.admin, self.incoming_admin, self.written.admin) = (None, None, None);
             return Ok(());
         }
-        let asked = is_new(at.rotate_password, self.handled_password_rotation.as_deref());
-        if self.admin.is_some() && !asked {
-            return Ok(());
+        if self.admin.is_none() {
+            self.admin = Some(new_admin()?);
+            self.handled_password_rotation = at.rotate_password.map(Into::into);
         }
-        if self.admin.is_some() {
+        if let Some(incoming) =
+            self.incoming_admin.take_if(|incoming| at.pods_accept_admin.holds(incoming.since, at.now))
+        {
+            self.admin = Some(incoming.admin);
+            self.handled_password_rotation = Some(incoming.request);
             steps.push(Step::PasswordReplaced);
         }
-        let password = random::password()?;
-        self.admin = Some(Admin { hash: bcrypt::hash(&password, BCRYPT_COST)?, password });
-        self.handled_password_rotation = at.rotate_password.map(Into::into);
+        if let Some(request) = at.rotate_password
+            && self.incoming_admin.is_none()
+            && is_new(Some(request), self.handled_password_rotation.as_deref())
+        {
+            let admin = new_admin()?;
+            self.incoming_admin = Some(IncomingAdmin { admin, request: request.into(), since: at.now });
+        }
         Ok(())
     }
 
     fn advance_nodes(&mut self, at: &Circumstances<'_>, steps: &mut Vec<Step>) -> Result<(), Error> {
-        match &mut self.nodes {
-            Some(_) if !at.nodes => self.nodes = None,
-            Some(nodes) => {
-                let unused = at.nodes_use_active == Some(true);
-                let turns = nodes.advance(at.now, &NODE_CREDENTIAL, at.pods_accept_nodes, unused)?;
-                steps.extend(turns.into_iter().map(Step::NodeCredential));
-            }
-            None if at.nodes => self.nodes = Some(Overlapping::new(at.now)?),
-            None => {}
+        let Some(nodes) = self.nodes.as_mut().filter(|_| at.nodes) else {
+            self.nodes = if at.nodes { Some(Overlapping::new(at.now)?) } else { None };
+            // Nobody knows one that did not exist.
+            self.node_rotation = None;
+            self.handled_node_rotation = at.rotate_node_credential.map(Into::into);
+            return Ok(());
+        };
+        // Fulfilled when nothing but the new one is left, and pods have heard so.
+        if nodes.is_settled()
+            && at.pods_accept_nodes == Acceptance::Everyone
+            && let Some(request) = self.node_rotation.take()
+        {
+            self.handled_node_rotation = Some(request);
         }
+        let request = at.rotate_node_credential;
+        let feared = is_new(request, self.handled_node_rotation.as_deref());
+        let asked = feared && is_new(request, self.node_rotation.as_deref());
+        let terms = if feared { &FEARED_NODE_CREDENTIAL } else { &NODE_CREDENTIAL };
+        let unused = at.nodes_use_active == Some(true);
+        let turns = nodes.advance(at.now, terms, at.pods_accept_nodes, unused, asked)?;
+        if asked && turns.contains(&Turn::Incoming) {
+            self.node_rotation = request.map(Into::into);
+        }
+        steps.extend(turns.into_iter().map(Step::NodeCredential));
         Ok(())
     }
 
@@ -216,8 +251,15 @@ impl Keyring {
         self.incoming.is_some()
             || self.retiring.is_some()
             || self.nodes.as_ref().is_some_and(Overlapping::is_incoming)
+            || self.node_rotation.is_some()
+            || self.incoming_admin.is_some()
             || self.http_secret.is_incoming()
     }
+}
+
+fn new_admin() -> Result<Admin, Error> {
+    let password = random::password()?;
+    Ok(Admin { hash: bcrypt::hash(&password, BCRYPT_COST)?, password })
 }
 
 /// Whether there is a request that was not fulfilled. Its value is an opaque token: only its change counts.

@@ -23,11 +23,13 @@ fn at(now: Timestamp, names: &[String]) -> Circumstances<'_> {
         rotate_certificates: None,
         rotate_authority: None,
         rotate_password: None,
+        rotate_node_credential: None,
         admin: true,
         nodes: true,
         pods_serve_leaf: false,
-        pods_accept_nodes: false,
-        pods_accept_http_secret: false,
+        pods_accept_nodes: Acceptance::NotYet,
+        pods_accept_http_secret: Acceptance::NotYet,
+        pods_accept_admin: Acceptance::NotYet,
         nodes_trust_bundle: None,
         nodes_use_active: None,
     }
@@ -96,6 +98,10 @@ fn an_authority_is_trusted_before_it_signs_and_until_nobody_serves_its_certifica
     let waiting = Circumstances { nodes_trust_bundle: Some(false), ..asked(start() + HOUR) };
     assert_eq!(keyring.advance(&waiting).unwrap(), []);
 
+    let early = SignedDuration::from_mins(4);
+    let early = Circumstances { nodes_trust_bundle: Some(true), ..asked(start() + early) };
+    assert_eq!(keyring.advance(&early).unwrap(), [], "clients do not say when they trust it");
+
     let trusted = Circumstances { nodes_trust_bundle: Some(true), ..asked(start() + HOUR) };
     assert_eq!(keyring.advance(&trusted).unwrap(), [Step::AuthoritySwitched, Step::CertificateIssued]);
     assert!(keyring.ca_bundle().contains(&old), "pods may still serve what the old one signed");
@@ -129,7 +135,7 @@ fn a_node_credential_is_accepted_before_it_is_used_and_until_nobody_uses_it() {
     assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, true));
 
     assert_eq!(keyring.advance(&at(day + HOUR, &names)).unwrap(), [], "not told before every pod accepts it");
-    let accepted = Circumstances { pods_accept_nodes: true, ..at(day + HOUR, &names) };
+    let accepted = Circumstances { pods_accept_nodes: Acceptance::Everyone, ..at(day + HOUR, &names) };
     assert_eq!(keyring.advance(&accepted).unwrap(), [Step::NodeCredential(Turn::Switched)]);
     assert_eq!((lines(&keyring), keyring.entry_files() == first), (2, false));
 
@@ -145,7 +151,7 @@ fn a_node_that_does_not_report_holds_the_old_credential_up_for_half_a_day_and_no
     let mut keyring = keyring(&names);
     let day = start() + HOUR * 24;
     keyring.advance(&at(day, &names)).unwrap();
-    keyring.advance(&Circumstances { pods_accept_nodes: true, ..at(day, &names) }).unwrap();
+    keyring.advance(&Circumstances { pods_accept_nodes: Acceptance::Everyone, ..at(day, &names) }).unwrap();
     assert_eq!(keyring.due(day, &lives()), day + HOUR);
     assert_eq!(keyring.advance(&at(day + HOUR, &names)).unwrap(), []);
     assert_eq!(keyring.due(day + HOUR, &lives()), day + HOUR * 12);
@@ -170,7 +176,7 @@ fn a_new_http_secret_opens_before_it_seals_and_the_old_one_opens_what_it_sealed(
     assert_eq!((keys(&keyring).len(), keys(&keyring)[0].as_str()), (2, old[0].as_str()), "the old one seals");
     assert_eq!(keyring.advance(&quiet(month + HOUR)).unwrap(), [], "not before every pod opens what it seals");
 
-    let accepted = |now| Circumstances { pods_accept_http_secret: true, ..quiet(now) };
+    let accepted = |now| Circumstances { pods_accept_http_secret: Acceptance::Everyone, ..quiet(now) };
     assert_eq!(keyring.advance(&accepted(month + HOUR)).unwrap(), [Step::HttpSecret(Turn::Switched)]);
     assert_eq!((keys(&keyring).len(), keys(&keyring)[1].as_str()), (2, old[0].as_str()), "the old one still opens");
 
@@ -181,17 +187,75 @@ fn a_new_http_secret_opens_before_it_seals_and_the_old_one_opens_what_it_sealed(
 }
 
 #[test]
-fn a_generated_password_is_replaced_once_for_each_request() {
+fn a_feared_node_credential_is_refused_as_soon_as_nobody_uses_it() {
     let names = names();
     let mut keyring = keyring(&names);
-    let (first, people) = (keyring.server_files().unwrap(), keyring.admin_files());
+    let first = keyring.entry_files();
+    let minutes = |minutes| start() + SignedDuration::from_mins(minutes);
+    let asked = |now| Circumstances { rotate_node_credential: Some("x"), ..at(now, &names) };
+    let accepted =
+        |now| Circumstances { pods_accept_nodes: Acceptance::Everyone, nodes_use_active: Some(true), ..asked(now) };
+    assert_eq!(keyring.advance(&asked(minutes(0))).unwrap(), [Step::NodeCredential(Turn::Incoming)]);
+    assert_eq!(keyring.advance(&asked(minutes(1))).unwrap(), [], "one request, one replacement");
+    assert_eq!(keyring.advance(&accepted(minutes(1))).unwrap(), [Step::NodeCredential(Turn::Switched)]);
+    assert!(keyring.entry_files() != first && keyring.is_rotating());
+    assert_eq!(keyring.advance(&accepted(minutes(3))).unwrap(), [Step::NodeCredential(Turn::Retired)]);
+    assert_eq!(keyring.handled_node_rotation, None, "pods have not heard that the old one is refused");
+    keyring.advance(&accepted(minutes(4))).unwrap();
+    assert_eq!(keyring.handled_node_rotation.as_deref(), Some("x"));
+    assert!(!keyring.is_rotating());
+    assert_eq!(keyring.advance(&accepted(minutes(5))).unwrap(), []);
+}
+
+#[test]
+fn a_feared_credential_is_accepted_for_an_hour_where_a_node_does_not_report() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let asked = |now| Circumstances {
+        rotate_node_credential: Some("x"),
+        pods_accept_nodes: Acceptance::Everyone,
+        ..at(now, &names)
+    };
+    keyring.advance(&asked(start())).unwrap();
+    keyring.advance(&asked(start())).unwrap();
+    assert_eq!(keyring.advance(&asked(start() + SignedDuration::from_mins(59))).unwrap(), []);
+    assert_eq!(keyring.advance(&asked(start() + HOUR)).unwrap(), [Step::NodeCredential(Turn::Retired)]);
+}
+
+#[test]
+fn a_pod_that_serves_and_is_not_heard_holds_a_credential_up_for_an_hour_and_one_that_says_no_for_ever() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let day = start() + HOUR * 24;
+    keyring.advance(&at(day, &names)).unwrap();
+    assert_eq!(keyring.advance(&at(day + HOUR * 48, &names)).unwrap(), [], "it says no");
+    let unheard = |now| Circumstances { pods_accept_nodes: Acceptance::Unheard, ..at(now, &names) };
+    assert_eq!(keyring.advance(&unheard(day + SignedDuration::from_mins(59))).unwrap(), []);
+    assert_eq!(keyring.advance(&unheard(day + HOUR)).unwrap(), [Step::NodeCredential(Turn::Switched)]);
+}
+
+#[test]
+fn people_are_told_a_new_password_when_every_pod_accepts_it_and_no_longer_the_old_one() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let (pods, people) = (keyring.server_files().unwrap(), keyring.admin_files());
     let asked = |token| Circumstances { rotate_password: Some(token), ..at(start() + HOUR, &names) };
-    assert_eq!(keyring.advance(&asked("one")).unwrap(), [Step::PasswordReplaced]);
-    assert_ne!(keyring.admin_files(), people);
-    assert_ne!(keyring.server_files().unwrap()["htpasswd"], first["htpasswd"]);
-    assert_eq!(keyring.server_files().unwrap()["htpasswd"].lines().count(), 1, "the old one ends at once");
+    let accepted = |token| Circumstances { pods_accept_admin: Acceptance::Everyone, ..asked(token) };
     assert_eq!(keyring.advance(&asked("one")).unwrap(), []);
-    assert_eq!(keyring.advance(&asked("two")).unwrap(), [Step::PasswordReplaced]);
+    assert_ne!(keyring.server_files().unwrap()["htpasswd"], pods["htpasswd"]);
+    assert_eq!(keyring.server_files().unwrap()["htpasswd"].lines().count(), 1, "the old one ends at once");
+    assert_eq!((keyring.admin_files(), keyring.handled_password_rotation.as_deref()), (people.clone(), None));
+
+    let pods = keyring.server_files().unwrap();
+    assert_eq!(keyring.advance(&accepted("one")).unwrap(), [Step::PasswordReplaced]);
+    assert_ne!(keyring.admin_files(), people);
+    assert_eq!(keyring.server_files().unwrap()["htpasswd"], pods["htpasswd"]);
+    assert_eq!(keyring.handled_password_rotation.as_deref(), Some("one"));
+    assert_eq!(keyring.advance(&accepted("one")).unwrap(), [], "a request is fulfilled once");
+
+    keyring.advance(&asked("two")).unwrap();
+    assert_eq!(keyring.advance(&accepted("three")).unwrap(), [Step::PasswordReplaced]);
+    assert!(keyring.incoming_admin.is_some(), "asked again meanwhile");
 }
 
 #[test]
