@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -231,13 +231,18 @@ fn is_ours<K: Applied>(owner: &Owner, live: &ObjectMeta) -> Result<(), Error> {
     let label = |key: &str| live.labels.as_ref().and_then(|labels| labels.get(key));
     let ours = match controller {
         Some(controller) if controller.uid == owner.uid => true,
-        Some(controller) if controller.kind == "Registry" && controller.name == owner.name => {
+        Some(controller) if is_registry(controller) && controller.name == owner.name => {
             return Err(Error::BeingRemoved { kind, name });
         }
         Some(_) => false,
         None => label(RETAINED_FOR) == Some(&owner.name) || label(REGISTRY_UID) == Some(&owner.uid),
     };
     if ours { Ok(()) } else { Err(Error::AdoptionConflict { kind, name }) }
+}
+
+fn is_registry(reference: &OwnerReference) -> bool {
+    let group = reference.api_version.split_once('/').map(|(group, _)| group);
+    group == Some(Registry::group(&()).as_ref()) && reference.kind == Registry::kind(&())
 }
 
 fn api_error<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> Error {
@@ -279,6 +284,9 @@ mod tests {
         assert!(matches!(check(controlled("0", "Registry", "images")), Err(Error::BeingRemoved { .. })));
         assert!(matches!(check(controlled("0", "Registry", "other")), Err(Error::AdoptionConflict { .. })));
         assert!(matches!(check(controlled("0", "StatefulSet", "images")), Err(Error::AdoptionConflict { .. })));
+        let mut stranger = controlled("0", "Registry", "images");
+        stranger["ownerReferences"][0]["apiVersion"] = "other.example/v1".into();
+        assert!(matches!(check(stranger), Err(Error::AdoptionConflict { .. })), "a Registry of another kind");
         assert!(matches!(check(json!({"name": "x"})), Err(Error::AdoptionConflict { .. })));
         assert!(check(json!({"name": "x", "labels": {RETAINED_FOR: "images"}})).is_ok());
         let other = json!({"name": "x", "labels": {RETAINED_FOR: "other"}});

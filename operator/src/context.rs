@@ -13,6 +13,7 @@ use crate::api::RegistryStatus;
 use crate::apply::Applier;
 use crate::metrics::Metrics;
 use crate::nodes::NodesView;
+use crate::rollouts::Rollouts;
 use crate::watches::Stores;
 
 /// What the operator is told when it starts.
@@ -63,6 +64,8 @@ pub struct Context {
     pub applier: Applier,
     /// What nodes reported, at most half a minute ago.
     pub nodes: NodesView,
+    /// Whose pods are being replaced.
+    pub rollouts: Rollouts,
     /// What is remembered of each Registry, by uid.
     memories: Mutex<HashMap<String, Memory>>,
 }
@@ -96,6 +99,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             applier: Applier::new(client.clone(), metrics.clone()),
             nodes: NodesView::default(),
+            rollouts: Rollouts::default(),
             memories: Mutex::default(),
             client,
             settings,

@@ -8,7 +8,7 @@
 //! | [`registry_controller`] | from a `Registry` to its objects and its status, in five steps |
 //! | [`apply`] | the only writer to the API server |
 //! | [`keyring`], [`certificate_authority`] | keys, passwords and certificates, and when each is replaced |
-//! | [`watches`], [`nodes`], [`sweep`] | what is watched, what nodes report, what deleted Registries left |
+//! | [`watches`], [`nodes`], [`rollouts`], [`sweep`] | what is watched, what nodes report, whose turn it is, what deleted Registries left |
 //! | [`operator`], [`lease`], [`context`], [`metrics`], [`telemetry`] | the process around it |
 //! | [`node_entry`] | what the operator and the node agent say to each other |
 //! | [`node_agent`] | what runs on every node |
@@ -30,6 +30,7 @@ pub mod nodes;
 pub mod operator;
 pub mod random;
 pub mod registry_controller;
+pub mod rollouts;
 pub mod sweep;
 pub mod telemetry;
 pub mod watches;

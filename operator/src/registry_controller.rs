@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use kube::ResourceExt;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
@@ -45,8 +45,8 @@ const STUCK: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Something could not be looked up.
-    #[error("cannot look up what the Registry needs: {0}")]
-    Dereference(#[source] kube::Error),
+    #[error(transparent)]
+    Dereference(#[from] dereference::Error),
     /// The keys could not be brought up to date.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -98,17 +98,41 @@ async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Erro
         Ok(registry) => registry,
         Err(invalid) => return refuse_unreadable(invalid, context, now).await,
     };
-    let owner = validate::owner(registry);
     let before = last_status(registry, context);
     if before.observed_generation.is_none() {
         write_status(registry, &before, status::first(registry, now), context).await?;
     }
     let before = last_status(registry, context);
-    let observed = Observed::of(registry, &owner, context).await.map_err(Error::Dereference)?;
+    match pass(registry, &before, context, now).await {
+        Ok(next) => {
+            context.remember(&registry.uid().unwrap_or_default(), |memory| memory.failures = 0);
+            Ok(Action::requeue(next))
+        }
+        Err(error) => {
+            if let Some(problem) =
+                outcome::failure(&error, context.recall(&registry.uid().unwrap_or_default()).failures)
+            {
+                let after = status::failed(registry, &before, &problem, now);
+                write_status(registry, &before, after, context).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// One pass. Returns when to look again.
+async fn pass(
+    registry: &Registry,
+    before: &RegistryStatus,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Duration, Error> {
+    let owner = validate::owner(registry);
+    let observed = Observed::of(registry, &owner, context).await?;
     let outcome = converge(registry, &observed, context, now).await?;
-    let pass = Pass {
+    let after = status::status(&Pass {
         registry,
-        before: &before,
+        before,
         observed: &observed,
         validated: outcome.validated.as_ref(),
         problem: outcome.problem.as_ref(),
@@ -116,13 +140,11 @@ async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Erro
         deployment: outcome.deployment.clone(),
         nodes: outcome.nodes(context),
         now,
-    };
-    let after = status::status(&pass);
-    outcome::publish(registry, &before, &after, &outcome.steps, context).await;
+    });
+    outcome::publish(registry, before, &after, &outcome.steps, context).await;
     let activity = outcome::Activity::of(&after);
-    write_status(registry, &before, after, context).await?;
-    context.remember(&owner.uid, |memory| memory.failures = 0);
-    Ok(Action::requeue(outcome.next(registry, activity, now)))
+    write_status(registry, before, after, context).await?;
+    Ok(outcome.next(registry, activity, now))
 }
 
 /// What a pass came to.
@@ -213,12 +235,11 @@ async fn write(
     outcome.keyring = Some(keys.keyring.clone());
     let server_secret = keys.distribute(validated, observed, context).await?;
     outcome.keyring = Some(keys.keyring.clone());
-    let node_namespace = &context.settings.node_namespace;
-    let mut resources = build::build(validated, &keys.keyring, &addresses, server_secret.as_deref(), node_namespace);
+    let resources = build::build(validated, &keys.keyring, server_secret.as_deref());
     // Before anything that may fail: pods forget a credential, and an authority, that nodes were not told to replace.
     if context.settings.node_agent {
         // Nodes never stand in the way of the Registry itself.
-        if let Err(error) = tell_nodes(&mut keys, resources.node_entry.take(), validated, context).await {
+        if let Err(error) = tell_nodes(&mut keys, &addresses, validated, context).await {
             tracing::warn!(registry = validated.owner.name, %error, "nodes were not told");
         }
     }
@@ -233,13 +254,14 @@ async fn write(
 /// Writes what agents read: the credential, then the entry that speaks of it.
 async fn tell_nodes(
     keys: &mut Keys,
-    entry: Option<ConfigMap>,
+    addresses: &[String],
     validated: &ValidatedRegistry,
     context: &Context,
 ) -> Result<(), Error> {
     keys.tell_nodes(validated, context).await?;
-    if let Some(entry) = entry {
-        let live = context.stores.node_entries.get(&context.settings.node_namespace, &entry.name_any());
+    let namespace = &context.settings.node_namespace;
+    if let Some(entry) = build::node_entry::build(validated, &keys.keyring, addresses, namespace) {
+        let live = context.stores.node_entries.get(namespace, &entry.name_any());
         context.applier.apply(&validated.owner, &entry, live).await?;
     }
     Ok(())
@@ -259,9 +281,7 @@ async fn apply_all(
     outcome: &mut Outcome,
 ) -> Result<bool, Error> {
     // No `..`: a new kind of object fails to compile here instead of never being applied.
-    // Nodes were told before.
-    let Resources { service_account, config, ca_bundle, claim, deployment, disruption_budget, node_entry: _ } =
-        resources;
+    let Resources { service_account, config, ca_bundle, claim, deployment, disruption_budget } = resources;
     let Owner { namespace, name, .. } = &validated.owner;
     let (stores, applier, owner) = (&context.stores, &context.applier, &validated.owner);
     applier.apply(owner, &service_account, stores.service_accounts.get(namespace, name)).await?;

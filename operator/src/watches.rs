@@ -7,8 +7,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
@@ -18,7 +18,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::Registry;
 use crate::context::Settings;
@@ -31,7 +31,15 @@ pub type Guarded = DeserializeGuard<Registry>;
 pub type Trigger = BoxStream<'static, ObjectRef<Guarded>>;
 
 /// One kind, watched in one or several scopes.
-pub struct Watched<K: Resource<DynamicType = ()> + 'static>(Vec<(Option<String>, Store<K>)>);
+pub struct Watched<K: Resource<DynamicType = ()> + 'static>(Vec<Scope<K>>);
+
+/// One kind in one namespace, or in all.
+struct Scope<K: Resource<DynamicType = ()> + 'static> {
+    namespace: Option<String>,
+    store: Store<K>,
+    /// Whether the API server refused to list it.
+    refused: watch::Receiver<bool>,
+}
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Watched<K> {
     /// The object, if it has our label.
@@ -48,22 +56,25 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Watched<K> {
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.0.iter().flat_map(|(_, store)| store.state()).collect()
+        self.0.iter().flat_map(|scope| scope.store.state()).collect()
     }
 
-    /// Returns when the first list has arrived everywhere.
+    /// Returns when the first list has arrived everywhere, or was refused: one namespace whose rights were taken away must
+    /// not keep the Registries of all others waiting.
     pub async fn wait_until_ready(&self) {
-        for (_, store) in &self.0 {
-            // It fails when the watch has ended, which is when the process does.
-            let _ = store.wait_until_ready().await;
+        for scope in &self.0 {
+            let mut refused = scope.refused.clone();
+            // Both fail when the watch has ended, which is when the process does.
+            tokio::select! {
+                _ = scope.store.wait_until_ready() => {}
+                _ = refused.wait_for(|refused| *refused) => {}
+            }
         }
     }
 
     fn stores(&self, namespace: &str) -> impl Iterator<Item = &Store<K>> {
-        self.0
-            .iter()
-            .filter(move |(scope, _)| scope.as_deref().is_none_or(|scope| scope == namespace))
-            .map(|(_, store)| store)
+        let here = move |scope: &&Scope<K>| scope.namespace.as_deref().is_none_or(|scope| scope == namespace);
+        self.0.iter().filter(here).map(|scope| &scope.store)
     }
 }
 
@@ -166,9 +177,10 @@ pub fn start(client: &Client, settings: &Settings) -> (Stores, Triggers, Told) {
     let mut children = SelectAll::new();
     let (registries_store, registries, removals) = registries(client);
     let labelled = |label: &str| watcher::Config::default().labels(label);
-    let (node_reports, reports) = watch::<ConfigMap>(client, &node_scope, &labelled(NODE_REPORT_LABEL), drop_managers);
+    let (node_reports, reports) =
+        watched::<ConfigMap>(client, &node_scope, &labelled(NODE_REPORT_LABEL), drop_managers);
     let named = watcher::Config::default().fields(&format!("metadata.name={HOST_GRANTS_NAME}"));
-    let (host_grants, grants) = watch::<ConfigMap>(client, &node_scope, &named, drop_managers);
+    let (host_grants, grants) = watched::<ConfigMap>(client, &node_scope, &named, drop_managers);
     let (nodes, node_stream) = cluster_wide::<Node>(client, prune_node);
     let (namespaces, namespace_stream) = cluster_wide::<PartialObjectMeta<Namespace>>(client, drop_managers);
     let stores = Stores {
@@ -233,12 +245,12 @@ where
         + Sync
         + 'static,
 {
-    let (watched, stream) = watch(client, scopes, config, prune);
+    let (watched, stream) = watched(client, scopes, config, prune);
     triggers.push(stream.filter_map(async |object| registry_of(&object)).boxed());
     watched
 }
 
-fn watch<K>(
+fn watched<K>(
     client: &Client,
     scopes: &[Option<String>],
     config: &watcher::Config,
@@ -261,11 +273,24 @@ where
             None => Api::<K>::all(client.clone()),
         };
         let (reader, writer) = reflector::store();
+        let (tell, refused) = watch::channel(false);
         let stream = watcher(api, config.clone()).default_backoff().modify(prune).reflect(writer).touched_objects();
-        streams.push(stream.filter_map(async |object| object.inspect_err(log::<K>).ok()).boxed());
-        stores.push((scope.clone(), reader));
+        let told = stream.inspect_err(move |error| {
+            log::<K>(error);
+            if is_refused(error) {
+                tell.send_replace(true);
+            }
+        });
+        streams.push(told.filter_map(async |object| object.ok()).boxed());
+        stores.push(Scope { namespace: scope.clone(), store: reader, refused });
     }
     (Watched(stores), streams.boxed())
+}
+
+/// Whether it may not be listed, or its namespace is not there; either may change, and is tried again.
+fn is_refused(error: &watcher::Error) -> bool {
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
+    matches!(status.code, 403 | 404)
 }
 
 fn cluster_wide<K>(client: &Client, prune: fn(&mut K)) -> (Store<K>, BoxStream<'static, ()>)

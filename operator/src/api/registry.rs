@@ -141,6 +141,9 @@ pub struct RegistrySpec {
     pub drain_timeout: Option<String>,
 }
 
+/// The form of an object's name: a DNS subdomain (RFC 1123).
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// The form of a length of time: whole numbers with units, as Go and Kubernetes write it.
 const DURATION: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
 

@@ -14,28 +14,46 @@ use super::{Applier, Error, api_error};
 use crate::keyring::files::Files;
 use crate::labels::FIELD_MANAGER;
 
+/// Which Secret is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The first of its name, which nobody else knew before it was there.
+    First,
+    /// Another of a name that everybody may know by now.
+    Another,
+    /// The one with this uid.
+    This(&'a str),
+}
+
 /// What became of a Secret that was to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretWritten {
     /// It is what it should be, under this uid.
     Yes(String),
-    /// The Secret that was recorded is gone: another name must be recorded before the next attempt.
+    /// The one to replace is gone, or the name of the one to create is taken.
     Gone,
 }
 
 impl Applier {
-    /// Creates the Secret, or replaces the one with this `uid`.
+    /// Creates the Secret, or replaces it.
     pub async fn write_secret(
         &self,
         metadata: ObjectMeta,
         type_: &str,
         files: &Files,
-        uid: Option<&str>,
+        target: Target<'_>,
     ) -> Result<SecretWritten, Error> {
+        let uid = match target {
+            Target::First | Target::Another => None,
+            Target::This(uid) => Some(uid),
+        };
         let (api, secret) = self.foreign_secret(metadata, type_, files, uid);
         if uid.is_none() {
             match api.create(&params(false), &secret).await {
                 Ok(created) => return Ok(self.secret_written(&created)),
+                Err(kube::Error::Api(status)) if status.code == 409 && target == Target::Another => {
+                    return Ok(SecretWritten::Gone);
+                }
                 // Created before, by a pass that ended before it could record the uid: the name was ours alone to know.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(api_error::<Secret>(&secret.name_any(), error)),
@@ -100,23 +118,15 @@ impl Applier {
     }
 }
 
-/// Replaces a Secret. `None`: there is none of that name.
+/// Replaces a Secret. `None`: there is none of that name, or it is another's, as its uid tells.
 async fn put(api: &Api<Secret>, secret: &Secret, params: &PostParams) -> Result<Option<Secret>, Error> {
     let name = secret.name_any();
     match api.replace(&name, params, secret).await {
         Ok(replaced) => Ok(Some(replaced)),
-        Err(kube::Error::Api(status)) if is_gone(&status) => Ok(None),
-        // The uid is another's.
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            Err(Error::AdoptionConflict { kind: "Secret".into(), name })
-        }
+        // Kubernetes before 1.36 compares the uid with that of the object that is not there, and answers 409 too.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(api_error::<Secret>(&name, error)),
     }
-}
-
-/// Before Kubernetes 1.36 the uid of the object that is not there, which is empty, was compared with the one in the request.
-fn is_gone(status: &kube::core::Status) -> bool {
-    status.code == 404 || status.code == 409 && status.message.trim_end().ends_with("UID in object meta:")
 }
 
 fn params(dry_run: bool) -> PostParams {

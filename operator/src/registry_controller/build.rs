@@ -38,8 +38,8 @@ pub const SERVICE_PORT: u16 = 443;
 /// Who the registry runs as.
 pub const USER_ID: i64 = 65532;
 
-/// Every object of one Registry but its Service, whose addresses go into these. What is absent is not wanted, and swept if
-/// it is there.
+/// Every object in the namespace of one Registry but its Service, which comes first. What is absent is not wanted, and swept
+/// if it is there.
 #[derive(Clone, Debug)]
 pub struct Resources {
     /// An identity without rights.
@@ -54,19 +54,10 @@ pub struct Resources {
     pub deployment: Option<Deployment>,
     /// What evictions leave, when there is more than one pod.
     pub disruption_budget: Option<PodDisruptionBudget>,
-    /// What nodes are told; none until there is an address.
-    pub node_entry: Option<ConfigMap>,
 }
 
-/// Builds every object of one Registry. `addresses` are the Service's; `server_secret` is the Secret that pods mount, when
-/// it has been written.
-pub fn build(
-    registry: &ValidatedRegistry,
-    keyring: &Keyring,
-    addresses: &[String],
-    server_secret: Option<&str>,
-    node_namespace: &str,
-) -> Resources {
+/// Builds them. `server_secret` is the Secret that pods mount, when it has been written.
+pub fn build(registry: &ValidatedRegistry, keyring: &Keyring, server_secret: Option<&str>) -> Resources {
     let config = config_map::build(registry);
     Resources {
         service_account: service_account::build(registry),
@@ -74,7 +65,6 @@ pub fn build(
         claim: claim::build(registry),
         deployment: server_secret.map(|secret| deployment::build(registry, &config, secret)),
         disruption_budget: disruption_budget::build(registry),
-        node_entry: node_entry::build(registry, keyring, addresses, node_namespace),
         config,
     }
 }

@@ -22,6 +22,7 @@ use super::validate::is_granted;
 use crate::api::Registry;
 use crate::context::Context;
 use crate::keyring::Keyring;
+use crate::keyring::overlapping::Acceptance;
 use crate::labels::{Owner, REGISTRY};
 use crate::node_entry::{HOST_GRANTS_KEY, HOST_GRANTS_NAME, HostGrants};
 
@@ -31,6 +32,28 @@ pub const KEYRING_KEY: &str = "keyring.json";
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest report that is read.
 const REPORT_LIMIT: usize = 64 * 1024;
+
+/// Something could not be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not tell.
+    #[error("cannot look up what the Registry needs: {0}")]
+    Api(#[from] kube::Error),
+    /// The keyring is there and is none. What stands in it is secret, so only where it ceases to be one is said.
+    #[error(
+        "the Secret {name} in {namespace} holds no keyring that can be read (line {line}, column {column}); restore it from a backup, or delete it: then there is a new authority, which every client has to trust anew, and a new password"
+    )]
+    Keyring {
+        /// The operator's own namespace.
+        namespace: String,
+        /// The Secret.
+        name: String,
+        /// Where it fails.
+        line: usize,
+        /// Where it fails.
+        column: usize,
+    },
+}
 
 /// What a pass knows.
 #[derive(Clone, Default)]
@@ -83,14 +106,19 @@ pub struct ObservedPod {
 
 impl Observed {
     /// Looks. In a namespace that was not granted there is nothing that it may look at.
-    pub async fn of(registry: &Registry, owner: &Owner, context: &Context) -> Result<Self, kube::Error> {
+    pub async fn of(registry: &Registry, owner: &Owner, context: &Context) -> Result<Self, Error> {
         if !is_granted(owner, &context.settings) {
             return Ok(Self { namespace: namespace(owner, context), ..Self::default() });
         }
         let claim = claim(registry, owner, context).await?;
+        let keyring = keyring(owner, context).await?;
+        let mut namespace = namespace(owner, context);
+        if keyring.as_ref().is_some_and(|(_, keyring)| keyring.registry_uid != owner.uid) {
+            namespace = confirm(namespace, owner, context).await?;
+        }
         Ok(Self {
-            keyring: keyring(owner, context).await?,
-            namespace: namespace(owner, context),
+            keyring,
+            namespace,
             storage_class: storage_class(claim.as_deref(), context).await?,
             claim,
             pods: pods(owner, context).await,
@@ -103,19 +131,42 @@ impl Observed {
         self.pods.iter().filter(|pod| is_ready(&pod.pod))
     }
 
-    /// Whether there is a ready pod and this holds for the report of each.
-    pub fn every_ready_pod(&self, holds: impl Fn(&StatusReport) -> bool) -> bool {
-        self.ready_pods().next().is_some() && self.ready_pods().all(|pod| pod.report.as_ref().is_some_and(&holds))
+    /// Whether this holds for the report of every ready pod. Where none is ready nobody said yes.
+    pub fn acceptance(&self, holds: impl Fn(&StatusReport) -> bool) -> Acceptance {
+        let answers: Vec<_> = self.ready_pods().map(|pod| pod.report.as_ref().map(&holds)).collect();
+        if answers.is_empty() || answers.contains(&Some(false)) {
+            Acceptance::NotYet
+        } else if answers.contains(&None) {
+            Acceptance::Unheard
+        } else {
+            Acceptance::Everyone
+        }
     }
 }
 
-async fn keyring(owner: &Owner, context: &Context) -> Result<Option<(Secret, Keyring)>, kube::Error> {
+async fn keyring(owner: &Owner, context: &Context) -> Result<Option<(Secret, Keyring)>, Error> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
     let Some(secret) = api.get_opt(&owner.keyring_name()).await? else { return Ok(None) };
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEYRING_KEY)).map(|bytes| bytes.0.as_slice());
     // One that cannot be read must not be replaced by a new one: that would take every client's trust away.
-    let keyring = serde_json::from_slice(bytes.unwrap_or_default()).map_err(kube::Error::SerdeError)?;
+    let keyring = serde_json::from_slice(bytes.unwrap_or_default()).map_err(|error| Error::Keyring {
+        namespace: context.settings.namespace.clone(),
+        name: owner.keyring_name(),
+        line: error.line(),
+        column: error.column(),
+    })?;
     Ok(Some((secret, keyring)))
+}
+
+/// A former Registry's keys are handed on in its own namespace only, so the watch, which may not have heard yet that the
+/// namespace was deleted and made again, is not enough to go by.
+async fn confirm(namespace: Namespace, owner: &Owner, context: &Context) -> Result<Namespace, Error> {
+    let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(context.client.clone());
+    let found = api.get_metadata_opt(&owner.namespace).await?;
+    Ok(found.map_or(namespace, |found| Namespace {
+        uid: found.metadata.uid,
+        terminating: found.metadata.deletion_timestamp.is_some(),
+    }))
 }
 
 fn namespace(owner: &Owner, context: &Context) -> Namespace {

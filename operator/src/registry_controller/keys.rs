@@ -16,14 +16,16 @@ use super::validate::ValidatedRegistry;
 use crate::api::Registry;
 use crate::api::registry::DeletionPolicy;
 use crate::apply;
-use crate::apply::secret::SecretWritten;
+use crate::apply::secret::{SecretWritten, Target};
 use crate::certificate_authority::Authority;
 use crate::context::{Context, SeenSecret};
 use crate::keyring::files::{Files, content};
+use crate::keyring::overlapping::Acceptance;
 use crate::keyring::rotation::{Circumstances, Step};
 use crate::keyring::{self, Keyring, WrittenSecret};
 use crate::labels::{
-    KEYRING, REGISTRY_NAMESPACE, REGISTRY_UID, RETAINED_FOR, ROTATE_AUTHORITY, ROTATE_CERTIFICATES, ROTATE_PASSWORD,
+    KEYRING, REGISTRY_NAMESPACE, REGISTRY_UID, RETAINED_FOR, ROTATE_AUTHORITY, ROTATE_CERTIFICATES,
+    ROTATE_NODE_CREDENTIAL, ROTATE_PASSWORD,
 };
 use crate::node_entry::{NODE_ENTRY_LABEL, entry_name};
 use crate::nodes::NodesSeen;
@@ -47,8 +49,9 @@ pub enum Error {
     /// A Secret could not be written.
     #[error(transparent)]
     Apply(#[from] apply::Error),
-    /// A Secret that pods or people use was gone. The next pass writes another.
-    #[error("Secret {0} was removed; another takes its place")]
+    /// A Secret that pods or people use was removed, and somebody else made one of its name. The next pass makes one of
+    /// another name.
+    #[error("a Secret of {0} was removed and its name taken; one of another name takes its place")]
     SecretGone(String),
 }
 
@@ -112,6 +115,24 @@ impl Keys {
         context: &Context,
     ) -> Result<Option<String>, Error> {
         let doubted = self.is_doubted(validated, observed, context);
+        self.write_mounted_and_shown(validated, doubted, context).await?;
+        if self.is_missing() {
+            // Its loss was recorded, so it is made again under its name, which pods that mount it go on with.
+            self.write_mounted_and_shown(validated, doubted, context).await?;
+        }
+        if self.is_missing() {
+            return Err(Error::SecretGone(validated.owner.name.clone()));
+        }
+        let server = self.keyring.written.server.as_ref();
+        Ok(server.filter(|written| written.uid.is_some()).map(|written| written.name.clone()))
+    }
+
+    async fn write_mounted_and_shown(
+        &mut self,
+        validated: &ValidatedRegistry,
+        doubted: bool,
+        context: &Context,
+    ) -> Result<(), Error> {
         let owned = |name: &str| validated.owner.owned(name.to_owned());
         let before = self.keyring.written.clone();
         if let (Some(files), Some(written)) = (self.keyring.server_files(), before.server) {
@@ -122,15 +143,13 @@ impl Keys {
             let written = write(context, validated, written, owned, "kubernetes.io/basic-auth", &files, false).await?;
             self.keyring.written.admin = written;
         }
-        self.record(context).await?;
-        let gone = |written: &Option<WrittenSecret>, wanted: bool| wanted && written.is_none();
-        if gone(&self.keyring.written.server, self.keyring.leaf.is_some())
-            || gone(&self.keyring.written.admin, self.keyring.admin.is_some())
-        {
-            return Err(Error::SecretGone(validated.owner.name.clone()));
-        }
-        let server = self.keyring.written.server.as_ref();
-        Ok(server.filter(|written| written.uid.is_some()).map(|written| written.name.clone()))
+        self.record(context).await
+    }
+
+    fn is_missing(&self) -> bool {
+        let missing = |written: &Option<WrittenSecret>| written.as_ref().is_none_or(|written| written.uid.is_none());
+        self.keyring.leaf.is_some() && missing(&self.keyring.written.server)
+            || self.keyring.admin.is_some() && missing(&self.keyring.written.admin)
     }
 
     /// Writes what nodes need, or takes it back.
@@ -143,7 +162,13 @@ impl Keys {
         };
         self.keyring.written.entry = match (self.keyring.entry_files(), self.keyring.written.entry.clone()) {
             (Some(files), Some(written)) => {
-                write(context, validated, written, metadata, "Opaque", &files, false).await?
+                let written = write(context, validated, written, metadata, "Opaque", &files, false).await?;
+                match written {
+                    Some(lost) if lost.uid.is_none() => {
+                        write(context, validated, lost, metadata, "Opaque", &files, false).await?
+                    }
+                    written => written,
+                }
             }
             (None, Some(written)) => {
                 context.applier.delete_secret(namespace, &written.name).await?;
@@ -200,11 +225,11 @@ fn circumstances<'a>(
 ) -> Circumstances<'a> {
     let annotation = |key: &str| registry.metadata.annotations.as_ref()?.get(key).map(String::as_str);
     let expected = keyring.expected_files();
-    // Where no pod is to run there is none to wait for: those that come later begin with what is written then.
-    let none = validated.replicas == 0 && observed.pods.is_empty();
-    let pods_have = |file: &str| {
-        let wanted = expected.get(file);
-        wanted.is_some() && (none || observed.every_ready_pod(|report| report.files.get(file) == wanted))
+    let pods_have = |file: &str| match expected.get(file) {
+        // Where no pod is to run there is none to wait for: those that come later begin with what is written then.
+        Some(_) if validated.replicas == 0 && observed.pods.is_empty() => Acceptance::Everyone,
+        Some(wanted) => observed.acceptance(|report| report.files.get(file) == Some(wanted)),
+        None => Acceptance::NotYet,
     };
     let leaf = keyring.leaf.as_ref().map(|leaf| &leaf.fingerprint);
     Circumstances {
@@ -215,11 +240,14 @@ fn circumstances<'a>(
         rotate_certificates: annotation(ROTATE_CERTIFICATES),
         rotate_authority: annotation(ROTATE_AUTHORITY),
         rotate_password: annotation(ROTATE_PASSWORD),
+        rotate_node_credential: annotation(ROTATE_NODE_CREDENTIAL),
         admin: validated.htpasswd.is_none(),
         nodes: validated.nodes_pull,
-        pods_serve_leaf: leaf.is_some() && observed.every_ready_pod(|report| report.certificate.as_ref() == leaf),
+        pods_serve_leaf: leaf.is_some()
+            && observed.acceptance(|report| report.certificate.as_ref() == leaf) == Acceptance::Everyone,
         pods_accept_nodes: pods_have("auth.nodes.path"),
         pods_accept_http_secret: pods_have("http.secretfile"),
+        pods_accept_admin: pods_have("auth.htpasswd.path"),
         nodes_trust_bundle: nodes.trust_bundle,
         nodes_use_active: nodes.use_credential,
     }
@@ -259,7 +287,8 @@ fn reserve_names(keyring: &mut Keyring, validated: &ValidatedRegistry, node_agen
 }
 
 /// Writes one Secret if it is not what it was, if this process has not written it yet, or if it is doubted. Now and again it
-/// looks whether what it wrote is there. `None`: it is not.
+/// looks whether what it wrote is there. One without a uid was lost, and may be made again when that is recorded; `None`:
+/// somebody else has one of its name by now.
 async fn write(
     context: &Context,
     validated: &ValidatedRegistry,
@@ -286,15 +315,26 @@ async fn write(
         }
         let found = context.applier.has_secret(metadata(&written.name), type_, files, secret).await?;
         remember(SeenSecret { looked: Instant::now(), ..seen });
-        return Ok(found.then_some(written));
+        return Ok(Some(if found { written } else { lost(written) }));
     }
-    let outcome = context.applier.write_secret(metadata(&written.name), type_, files, written.uid.as_deref()).await?;
+    let target = match &written.uid {
+        Some(uid) => Target::This(uid),
+        None if written.lost => Target::Another,
+        None => Target::First,
+    };
+    let outcome = context.applier.write_secret(metadata(&written.name), type_, files, target).await?;
     let now = Instant::now();
     remember(SeenSecret { written: now, looked: now });
     Ok(match outcome {
         SecretWritten::Yes(uid) => Some(WrittenSecret { uid: Some(uid), content: Some(fingerprint), ..written }),
-        SecretWritten::Gone => None,
+        SecretWritten::Gone if written.lost && written.uid.is_none() => None,
+        SecretWritten::Gone => Some(lost(written)),
     })
+}
+
+fn lost(written: WrittenSecret) -> WrittenSecret {
+    tracing::warn!(name = written.name, "a Secret was removed, and is made again");
+    WrittenSecret { name: written.name, uid: None, content: None, lost: true }
 }
 
 fn own_secret(validated: &ValidatedRegistry, keyring: &Keyring, context: &Context) -> Result<Secret, Error> {

@@ -6,7 +6,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use super::status::{Problem, READY, RECONCILING, STALLED};
-use super::{Error, keys};
+use super::{Error, dereference, keys};
 use crate::api::registry::{Registry, RegistryStatus};
 use crate::apply;
 use crate::context::Context;
@@ -55,6 +55,20 @@ fn explain_apply(error: apply::Error) -> Result<Problem, Error> {
         _ => Err(error.into()),
     }
 }
+
+/// What a pass that failed comes to, when it is not the first in a row: what passes by itself is nobody's news.
+pub(super) fn failure(error: &Error, failures: u32) -> Option<Problem> {
+    match error {
+        Error::Dereference(error @ dereference::Error::Keyring { .. }) => {
+            Some(Problem::stalled("KeyringUnreadable", error.to_string()))
+        }
+        error if failures >= TELLING => Some(Problem::passing("ReconcileFailed", error.to_string())),
+        _ => None,
+    }
+}
+
+/// After how many failures in a row the status tells of them.
+const TELLING: u32 = 3;
 
 /// What a Registry is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,17 +163,17 @@ fn tell(step: Step) -> Option<(EventType, String, String)> {
         Step::PasswordReplaced => (
             EventType::Normal,
             "PasswordReplaced",
-            "the generated password was replaced; pods accept the new one, and no longer the old one, when the kubelet has brought it to them, within two minutes",
+            "the generated password was replaced; pods accept the new one, and no longer the old one",
         ),
         Step::NodeCredential(_) | Step::HttpSecret(_) => return None,
     };
     Some((type_, reason.into(), note.into()))
 }
 
-/// Whether this Deployment's pods have to wait until others have been replaced. A new one never waits.
+/// Whether this Deployment's pods have to wait until others have been replaced. A new one never waits. One that need not has
+/// its place kept until the watch shows it in it.
 pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context: &Context) -> bool {
     let Some(live) = live else { return false };
-    let uid = live.uid();
     let template = |deployment: &Deployment| {
         let spec = deployment.spec.as_ref()?;
         let container = spec.template.spec.as_ref()?.containers.first()?;
@@ -168,8 +182,9 @@ pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context:
     if template(wanted) == template(live) || is_replacing(live) {
         return false;
     }
-    let others = context.stores.deployments.all();
-    others.iter().filter(|other| other.uid() != uid && is_replacing(other)).count() >= context.settings.max_rollouts
+    let deployments = context.stores.deployments.all();
+    let replacing = deployments.iter().filter(|other| is_replacing(other)).filter_map(|other| other.uid()).collect();
+    !context.rollouts.admit(live.uid().unwrap_or_default(), &replacing, context.settings.max_rollouts)
 }
 
 /// Whether pods are being replaced, and not stuck.

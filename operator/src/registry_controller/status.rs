@@ -91,6 +91,18 @@ pub fn first(registry: &Registry, now: Timestamp) -> RegistryStatus {
     }
 }
 
+/// The status after a pass that failed: what was known before, and that.
+pub fn failed(registry: &Registry, before: &RegistryStatus, problem: &Problem, now: Timestamp) -> RegistryStatus {
+    let generation = registry.metadata.generation;
+    let type_ = if problem.stalled { STALLED } else { RECONCILING };
+    let finding = vec![Finding::new(type_, true, &problem.reason, &problem.message)];
+    let mut conditions = conditions(finding, &before.conditions, generation, now);
+    let kept = before.conditions.iter().filter(|condition| ![STALLED, RECONCILING].contains(&condition.type_.as_str()));
+    conditions.extend(kept.cloned());
+    // The generation stays: this one was not looked at.
+    RegistryStatus { conditions, ..before.clone() }
+}
+
 /// The status after a pass.
 pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     let generation = pass.registry.metadata.generation;
@@ -102,6 +114,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     findings.push(certificate_finding(pass));
     findings.push(nodes_finding(pass));
     findings.extend(hosts_finding(pass));
+    findings.extend(pods::heard_finding(pass.observed, pass.now));
     RegistryStatus {
         observed_generation: generation,
         url: pass.validated.ok().map(ValidatedRegistry::url),
@@ -113,7 +126,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
         version: version(pass),
         storage: storage::status(pass),
         certificate: certificate(pass),
-        nodes: pass.nodes.as_ref().map(|nodes| nodes.status.clone()),
+        nodes: nodes(pass),
         retained: retained(pass),
     }
 }
@@ -122,12 +135,15 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
 fn problem(pass: &Pass<'_>) -> Option<Problem> {
     match pass.validated {
         Err(refusal) => Some(Problem::stalled(refusal.reason, refusal.message.clone())),
-        Ok(validated) => pass
-            .problem
-            .cloned()
-            .or_else(|| storage::problem(pass))
-            .or_else(|| pods::problem(pass.observed, validated, &pass.before.conditions))
-            .or_else(|| deployment_problem(pass.deployment.as_deref())),
+        Ok(validated) => pass.problem.cloned().or_else(|| storage::problem(pass)).or_else(|| {
+            let complaint = pods::problem(pass.observed, validated, &pass.before.conditions);
+            let given_up = deployment_problem(pass.deployment.as_deref());
+            // What pods say is worth more; that it has lasted for too long is what the Deployment says.
+            match complaint {
+                Some(complaint) => Some(Problem { stalled: complaint.stalled || given_up.is_some(), ..complaint }),
+                None => given_up,
+            }
+        }),
     }
 }
 
@@ -212,6 +228,12 @@ fn admin_secret(pass: &Pass<'_>) -> Option<AdminSecret> {
     Some(AdminSecret { name: written.name.clone(), handled_rotation: keyring.handled_password_rotation.clone() })
 }
 
+fn nodes(pass: &Pass<'_>) -> Option<NodesStatus> {
+    let nodes = pass.nodes.as_ref()?.status.clone();
+    let handled_credential_rotation = pass.keyring.and_then(|keyring| keyring.handled_node_rotation.clone());
+    Some(NodesStatus { handled_credential_rotation, ..nodes })
+}
+
 fn certificate(pass: &Pass<'_>) -> Option<CertificateStatus> {
     let Some(keyring) = pass.keyring else { return pass.before.certificate.clone() };
     Some(CertificateStatus {
@@ -230,11 +252,17 @@ fn to_second(at: Timestamp) -> Time {
 fn certificate_finding(pass: &Pass<'_>) -> Finding {
     let type_ = "CertificateReady";
     match pass.keyring {
+        Some(keyring) if keyring.leaf.as_ref().is_some_and(|leaf| leaf.not_after <= pass.now) => Finding::new(
+            type_,
+            false,
+            "Expired",
+            "the serving certificate has ended, and nobody trusts it; a Registry with spec.suspend renews nothing",
+        ),
         Some(keyring) if keyring.incoming.is_some() => Finding::new(
             type_,
             true,
             "AuthorityRotating",
-            "a new authority is trusted beside the old one; it signs when every node has acknowledged it, or after 24 hours",
+            "a new authority is trusted beside the old one; it signs when every node has acknowledged it, after five minutes at the earliest and 24 hours at the latest",
         ),
         Some(keyring) if keyring.leaf.is_some() => {
             Finding::new(type_, true, "Issued", "pods have a certificate for every name and address of the Service")

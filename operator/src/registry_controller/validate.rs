@@ -156,7 +156,11 @@ pub fn cluster_addresses(service: &KubeService) -> Vec<String> {
 fn load_balancer_names(service: &KubeService) -> Vec<String> {
     let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let ingress = status.and_then(|status| status.ingress.as_ref());
-    ingress.into_iter().flatten().flat_map(|ingress| [ingress.ip.clone(), ingress.hostname.clone()]).flatten().collect()
+    let names = ingress.into_iter().flatten().flat_map(|ingress| [ingress.ip.clone(), ingress.hostname.clone()]);
+    let mut names: Vec<_> = names.flatten().collect();
+    // Whoever writes them may write them in another order each time, and a certificate is not renewed for that.
+    names.sort_unstable();
+    names
 }
 
 /// Validates one Registry.

@@ -41,7 +41,7 @@ pub struct Htpasswd {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = super::OBJECT_NAME))]
     pub name: String,
     /// The key in it. Default: `htpasswd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

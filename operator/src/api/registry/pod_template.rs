@@ -17,7 +17,7 @@ pub struct PodTemplate {
     pub resources: Option<Resources>,
     /// Labels that a node must have. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "short_map")]
+    #[schemars(schema_with = "label_map")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that are tolerated. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,18 +33,18 @@ pub struct PodTemplate {
     /// Annotations for the pods. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "short_map")]
-    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('berth.dev/'))")
-        .message("podTemplate.annotations: keys that begin with berth.dev/ are the operator's; write another key"))]
+    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('berth.dev/') && !key.startsWith('container.apparmor.security.beta.kubernetes.io/'))")
+        .message("podTemplate.annotations: keys that begin with berth.dev/ or container.apparmor.security.beta.kubernetes.io/ are the operator's; write another key"))]
     pub annotations: BTreeMap<String, String>,
     /// Labels for the pods. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "short_map")]
+    #[schemars(schema_with = "label_map")]
     #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('berth.dev/') && !key.startsWith('app.kubernetes.io/') && key != 'pod-template-hash')")
         .message("podTemplate.labels: keys that begin with berth.dev/ or app.kubernetes.io/ are the operator's; write another key"))]
     pub labels: BTreeMap<String, String>,
     /// The priority of the pods. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = super::OBJECT_NAME))]
     pub priority_class_name: Option<String>,
 }
 
@@ -68,6 +68,19 @@ pub(super) fn short_map(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": {"type": "string", "maxLength": 1024},
+    })
+}
+
+/// A bounded map of label values.
+fn label_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        },
     })
 }
 

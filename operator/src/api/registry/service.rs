@@ -9,8 +9,15 @@ use serde::{Deserialize, Serialize};
 /// How the Service is made. It listens on 443, and answers there only.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')")
-    .message("service.loadBalancerClass: write service.type: LoadBalancer beside it, or leave it out"))]
+#[x_kube(
+    validation = Rule::new("!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')")
+        .message("service.loadBalancerClass: write service.type: LoadBalancer beside it, or leave it out"),
+    validation = Rule::new(
+        "!has(self.type) || !has(oldSelf.type) || self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer' || \
+         (has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && \
+         (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass))")
+        .message("service.loadBalancerClass cannot change while there is a load balancer; write service.type: ClusterIP first, then LoadBalancer with the other class")
+)]
 pub struct Service {
     /// Whether a load balancer is asked for. The rights of users are the same from everywhere. Default: `ClusterIP`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]

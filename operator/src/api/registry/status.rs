@@ -58,7 +58,8 @@ pub struct RegistryStatus {
 pub struct AdminSecret {
     /// Its name, in the Registry's namespace. Its keys are `username` and `password`.
     pub name: String,
-    /// The last value of the annotation `berth.dev/rotate-password` that was acted upon.
+    /// The last value of the annotation `berth.dev/rotate-password` that was fulfilled: the password in the Secret
+    /// is a new one, and pods accept no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_rotation: Option<String>,
 }
@@ -121,6 +122,9 @@ pub struct NodesStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub examples: Vec<NodeExample>,
+    /// The last value of the annotation `berth.dev/rotate-node-credential` that was fulfilled: the old credential is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_credential_rotation: Option<String>,
 }
 
 /// A node that is not trusted.

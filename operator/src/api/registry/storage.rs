@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::OBJECT_NAME;
+
 /// A size, as Kubernetes writes it.
 const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
 
@@ -70,7 +72,7 @@ pub struct PersistentVolumeClaim {
     pub size: Option<String>,
     /// The StorageClass of the new volume. Default: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub storage_class_name: Option<String>,
     /// How the new volume may be mounted. Default: `[ReadWriteOnce]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -78,7 +80,7 @@ pub struct PersistentVolumeClaim {
     pub access_modes: Vec<AccessMode>,
     /// A claim of this namespace to use instead of a new one. It is never resized, never owned and never deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub existing_claim: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::DURATION;
+use super::{DURATION, OBJECT_NAME};
 
 /// Certificates beyond the ones that need no word.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,6 @@ pub struct PrivateCa {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }

@@ -49,7 +49,7 @@ pub(crate) fn keyring() -> Keyring {
 }
 
 fn built(spec: &Value) -> Resources {
-    build(&validated(spec).unwrap(), &keyring(), &["10.0.0.1".into()], Some("images-server-x"), "berth-nodes")
+    build(&validated(spec).unwrap(), &keyring(), Some("images-server-x"))
 }
 
 fn with(mut spec: Value, more: &Value) -> Value {
@@ -61,7 +61,7 @@ fn with(mut spec: Value, more: &Value) -> Value {
 
 #[test]
 fn six_lines_give_a_registry() {
-    let Resources { config, deployment, claim, disruption_budget, node_entry, .. } = built(&minimal());
+    let Resources { config, deployment, claim, disruption_budget, .. } = built(&minimal());
     let config = &config.data.unwrap()["config.yml"];
     let read: berth_contract::config::Config = serde_yaml::from_str(config).unwrap();
     assert!(read.auth.unwrap().nodes.is_some(), "a managed Registry is never open, and nodes pull");
@@ -73,8 +73,9 @@ fn six_lines_give_a_registry() {
     assert_eq!(claim["metadata"]["ownerReferences"], Value::Null);
     assert_eq!(claim["spec"]["accessModes"], json!(["ReadWriteOnce"]));
     assert!(disruption_budget.is_none());
+    let entry = node_entry::build(&validated(&minimal()).unwrap(), &keyring(), &["10.0.0.1".into()], "berth-nodes");
     let entry: crate::node_entry::NodeEntry =
-        serde_json::from_str(&node_entry.unwrap().data.unwrap()["entry.json"]).unwrap();
+        serde_json::from_str(&entry.unwrap().data.unwrap()["entry.json"]).unwrap();
     assert_eq!(entry.hosts, ["images.team-a.svc", "images.team-a.svc.cluster.local"]);
 }
 
@@ -245,7 +246,7 @@ proptest! {
     #[test]
     fn the_same_registry_gives_the_same_objects(spec in any_spec()) {
         let (validated, keyring) = (validated(&spec).unwrap(), keyring());
-        let build = || format!("{:?}", build(&validated, &keyring, &[], Some("s"), "n"));
+        let build = || format!("{:?}", build(&validated, &keyring, Some("s")));
         prop_assert_eq!(build(), build());
     }
 

@@ -1,9 +1,13 @@
 //! What the pods complain of, in words that say what to do.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 
 use super::{Problem, STALLED};
+use crate::api::condition::Finding;
+use crate::registry_controller::build::HEALTH_PORT;
 use crate::registry_controller::dereference::{Observed, ObservedPod};
 use crate::registry_controller::validate::ValidatedRegistry;
 
@@ -56,6 +60,9 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
     }
 }
 
+/// How often a container may be started again before a human is needed.
+const PATIENCE: i32 = 3;
+
 /// A container that ended although nobody told it to.
 fn terminated(container: &ContainerStatus) -> Option<Problem> {
     if container.ready {
@@ -89,7 +96,9 @@ fn terminated(container: &ContainerStatus) -> Option<Problem> {
                 ),
             )
         } else {
-            Problem::stalled("RegistryFails", format!("the registry does not start: {said}"))
+            let message = format!("the registry does not start: {said}");
+            // It may have begun before what it reads was there. The kubelet begins it again at once, and again.
+            Problem { stalled: container.restart_count >= PATIENCE, ..Problem::passing("RegistryFails", message) }
         },
     )
 }
@@ -134,6 +143,25 @@ fn not_ready(pod: &ObservedPod) -> Option<Problem> {
         "RegistryNotReady"
     };
     Some(Problem::passing(reason, format!("the registry says: {why}")))
+}
+
+/// That a pod which serves does not answer the operator; nothing when all do. Keys are replaced all the same, but later.
+pub fn heard_finding(observed: &Observed, now: Timestamp) -> Option<Finding> {
+    let silent = observed.ready_pods().find(|pod| pod.report.is_none() && has_served(&pod.pod, now))?;
+    let message = format!(
+        "the pod {} serves, but does not answer the operator on port {HEALTH_PORT}, so that keys are replaced an hour late; let the operator's namespace reach that port (NetworkPolicy)",
+        silent.pod.name_any()
+    );
+    Some(Finding::new("PodsHeard", false, "PodsNotHeard", message))
+}
+
+/// Whether it has been ready for a while: one that only just is may not have been asked since.
+fn has_served(pod: &Pod, now: Timestamp) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        let since = condition.last_transition_time.as_ref().map(|since| since.0);
+        condition.type_ == "Ready" && since.is_some_and(|since| now >= since + SignedDuration::from_secs(30))
+    })
 }
 
 fn unschedulable(pod: &Pod) -> Option<Problem> {

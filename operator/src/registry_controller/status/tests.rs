@@ -13,8 +13,12 @@ fn pod(status: &Value) -> ObservedPod {
 }
 
 fn container(state: &Value) -> ObservedPod {
+    started_again(3, state)
+}
+
+fn started_again(times: i32, state: &Value) -> ObservedPod {
     let status =
-        json!({"name": "registry", "image": "", "imageID": "", "ready": false, "restartCount": 1, "state": state});
+        json!({"name": "registry", "image": "", "imageID": "", "ready": false, "restartCount": times, "state": state});
     pod(&json!({"containerStatuses": [status]}))
 }
 
@@ -32,6 +36,15 @@ fn observed(pods: Vec<ObservedPod>, claim: &str) -> Observed {
 }
 
 fn run(spec: &Value, observed: &Observed, ready: i32, before: &RegistryStatus) -> RegistryStatus {
+    run_with(spec, observed, deployment(ready), before)
+}
+
+fn run_with(
+    spec: &Value,
+    observed: &Observed,
+    deployment: Option<Arc<Deployment>>,
+    before: &RegistryStatus,
+) -> RegistryStatus {
     let registry = registry(spec);
     let validated = validate::validate(&registry, observed, &settings());
     status(&Pass {
@@ -41,7 +54,7 @@ fn run(spec: &Value, observed: &Observed, ready: i32, before: &RegistryStatus) -
         validated: validated.as_ref(),
         problem: None,
         keyring: None,
-        deployment: deployment(ready),
+        deployment,
         nodes: None,
         now: Timestamp::UNIX_EPOCH,
     })
@@ -84,6 +97,55 @@ fn each_complaint_has_its_reason() {
         assert_eq!(find(&status, READY), pair("False", reason));
         assert_eq!(find(&status, RECONCILING), None);
     }
+}
+
+#[test]
+fn a_registry_that_fails_at_its_start_needs_a_human_after_the_third_time() {
+    let failed = json!({"terminated": {"exitCode": 1, "message": "no such file"}});
+    for (times, type_, other) in [(0, RECONCILING, STALLED), (2, RECONCILING, STALLED), (3, STALLED, RECONCILING)] {
+        let observed = observed(vec![started_again(times, &failed)], "Bound");
+        let status = run(&minimal(), &observed, 0, &RegistryStatus::default());
+        assert_eq!(find(&status, type_), pair("True", "RegistryFails"), "{times}");
+        assert_eq!(find(&status, other), None, "{times}");
+    }
+}
+
+#[test]
+fn what_waits_for_longer_than_a_deployment_does_needs_a_human() {
+    let refused = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}]);
+    let observed = observed(vec![pod(&json!({"conditions": refused}))], "Bound");
+    let progressing = |progressing: &str| {
+        let mut deployment = serde_json::to_value(deployment(0).unwrap().as_ref()).unwrap();
+        deployment["status"]["conditions"] = json!([{"type": "Progressing", "status": progressing, "message": "late"}]);
+        Some(Arc::new(serde_json::from_value(deployment).unwrap()))
+    };
+    let status = run_with(&minimal(), &observed, progressing("True"), &RegistryStatus::default());
+    assert_eq!(find(&status, RECONCILING), pair("True", "Unschedulable"));
+    let status = run_with(&minimal(), &observed, progressing("False"), &RegistryStatus::default());
+    assert_eq!(find(&status, STALLED), pair("True", "Unschedulable"), "the pod says more than the Deployment");
+}
+
+#[test]
+fn a_pass_that_failed_is_told_beside_what_was_known() {
+    let before = run(&minimal(), &observed(Vec::new(), "Bound"), 1, &RegistryStatus::default());
+    let problem = Problem::passing("ReconcileFailed", "no answer");
+    let after = failed(&registry(&minimal()), &before, &problem, Timestamp::UNIX_EPOCH);
+    assert_eq!(find(&after, READY), pair("True", "Serving"), "pods go on serving");
+    assert_eq!(find(&after, RECONCILING), pair("True", "ReconcileFailed"));
+    assert_eq!(failed(&registry(&minimal()), &after, &problem, Timestamp::UNIX_EPOCH), after, "once");
+    let next = run(&minimal(), &observed(Vec::new(), "Bound"), 1, &after);
+    assert_eq!(next, before, "and forgotten");
+}
+
+#[test]
+fn a_pod_that_serves_and_does_not_answer_is_named() {
+    let ready = |since: i64| {
+        let since = Timestamp::from_second(since).unwrap();
+        pod(&json!({"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}]}))
+    };
+    let run = |pod| run(&minimal(), &observed(vec![pod], "Bound"), 1, &RegistryStatus::default());
+    assert_eq!(find(&run(ready(-60)), "PodsHeard"), pair("False", "PodsNotHeard"));
+    assert_eq!(find(&run(ready(-5)), "PodsHeard"), None, "it may not have been asked since");
 }
 
 #[test]
