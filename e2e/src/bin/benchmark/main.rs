@@ -8,6 +8,7 @@
 
 use anyhow::{Context as _, Result};
 
+mod head;
 mod push;
 mod server;
 mod table;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use berth_oci::{Algorithm, Digest};
 
-use crate::push;
 use crate::server::{Disk, Kind, Server};
+use crate::{head, push};
 
 pub(crate) struct Workload {
     /// As in the table.
@@ -53,7 +53,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         kinds: ALL,
         prepare: |server| offer(server, LARGE),
         measure: |server| {
-            let run = wrk(server, 8, &path(server, LARGE), &[])?;
+            let run = wrk(server, 8, &path(server, LARGE))?;
             Ok(Measured { value: run.bytes / run.seconds / 1e6, units: run.bytes / 1e9 })
         },
     },
@@ -66,7 +66,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         kinds: ALL,
         prepare: |server| offer(server, SMALL),
         measure: |server| {
-            let run = wrk(server, 64, &path(server, SMALL), &[])?;
+            let run = wrk(server, 64, &path(server, SMALL))?;
             Ok(Measured { value: run.requests / run.seconds, units: run.requests })
         },
     },
@@ -79,8 +79,9 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         kinds: REGISTRIES,
         prepare: |server| push::tags(server.address(), TAGS),
         measure: |server| {
-            let run = wrk(server, 64, "/v2/bench/manifests/t1", &["-s", "e2e/src/bin/benchmark/head_tags.lua"])?;
-            Ok(Measured { value: run.requests / run.seconds, units: run.requests })
+            let run = head::tags(server.address(), TAGS, 64, Duration::from_secs(5))?;
+            let answers = run.answers as f64;
+            Ok(Measured { value: answers / run.elapsed.as_secs_f64(), units: answers })
         },
     },
     Workload {
@@ -161,15 +162,12 @@ struct Run {
 }
 
 /// Asks for a path again and again for five seconds.
-fn wrk(server: &Server, connections: usize, path: &str, more: &[&str]) -> Result<Run> {
+fn wrk(server: &Server, connections: usize, path: &str) -> Result<Run> {
     let url = format!("http://{}{path}", server.address());
-    let report = ["-s", "e2e/src/bin/benchmark/report.lua"];
-    let script = if more.is_empty() { &report[..] } else { more };
     let begun = Instant::now();
     let output = Command::new("wrk")
-        .args(["-t1", "-d5s", "--timeout", "30s", "-c"])
+        .args(["-t1", "-d5s", "--timeout", "30s", "-s", "e2e/src/bin/benchmark/report.lua", "-c"])
         .arg(connections.to_string())
-        .args(script)
         .arg(&url)
         .output()
         .context("wrk is a Debian package")?;
@@ -178,6 +176,7 @@ fn wrk(server: &Server, connections: usize, path: &str, more: &[&str]) -> Result
     let line = text.lines().find(|line| line.starts_with("MEASURED ")).context("wrk reported nothing")?;
     let numbers: Vec<f64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
     let [requests, bytes, microseconds, errors] = numbers[..] else { anyhow::bail!("wrk reported {line}") };
+    ensure!(requests > 0.0, "no request was answered at {url}");
     ensure!(errors == 0.0, "{errors} of {requests} requests failed at {url}");
     ensure!(begun.elapsed() > Duration::from_secs(4), "wrk ended early");
     Ok(Run { requests, bytes, seconds: microseconds / 1e6 })
