@@ -36,7 +36,7 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
     let leader = lease.context("no operator has led yet")?.spec.and_then(|spec| spec.holder_identity);
     println!("leading: {}", leader.filter(|leader| !leader.is_empty()).context("no operator leads")?);
     let registries = Api::<Registry>::all(client).list(&ListParams::default()).await?.items;
-    let mut failed = 0;
+    let (mut answered, mut failed) = (0, 0);
     for registry in &registries {
         let name = format!("{}/{}", registry.namespace().unwrap_or_default(), registry.name_any());
         let status = registry.status.clone().unwrap_or_default();
@@ -45,7 +45,10 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
             continue;
         }
         match tokio::time::timeout(PATIENCE, ask(&status)).await {
-            Ok(Ok(())) => println!("{name}: answers, and lets nobody in without credentials"),
+            Ok(Ok(())) => {
+                answered += 1;
+                println!("{name}: answers, and lets nobody in without credentials");
+            }
             Ok(Err(error)) => {
                 failed += 1;
                 println!("{name}: {error:#}");
@@ -56,8 +59,12 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
             }
         }
     }
+    let not_asked = registries.len() - answered - failed;
+    println!(
+        "{} Registries: {answered} answered, {failed} failed, {not_asked} not ready and not asked",
+        registries.len()
+    );
     ensure!(failed == 0, "{failed} of {} Registries failed", registries.len());
-    println!("{} Registries, none failed", registries.len());
     Ok(())
 }
 

@@ -199,16 +199,21 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
         cluster_domain: settings.cluster_domain.clone(),
         owner,
     };
-    if validated.replicas > 1 && !validated.is_shared() {
-        return Err(Refusal {
-            reason: "VolumeNotShared",
-            message: format!(
-                "{} replicas need a volume that several nodes may mount, and this one is not ReadWriteMany; write replicas: 1, or use another volume",
-                validated.replicas
-            ),
-        });
-    }
+    volume_is_shared(&validated)?;
     Ok(validated)
+}
+
+fn volume_is_shared(validated: &ValidatedRegistry) -> Result<(), Refusal> {
+    if validated.replicas <= 1 || validated.is_shared() {
+        return Ok(());
+    }
+    Err(Refusal {
+        reason: "VolumeNotShared",
+        message: format!(
+            "{} replicas need a volume that several nodes may mount, and this one is not ReadWriteMany; write replicas: 1, or use another volume",
+            validated.replicas
+        ),
+    })
 }
 
 /// Which Registry this is.
