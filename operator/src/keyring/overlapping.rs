@@ -146,3 +146,6 @@ impl Dated {
         Ok(Self { password: random::password()?, since })
     }
 }
+
+#[cfg(test)]
+mod tests;
