@@ -118,15 +118,23 @@ impl Applier {
     }
 }
 
-/// Replaces a Secret. `None`: there is none of that name, or it is another's, as its uid tells.
+/// Replaces a Secret. `None`: there is none of that name.
 async fn put(api: &Api<Secret>, secret: &Secret, params: &PostParams) -> Result<Option<Secret>, Error> {
     let name = secret.name_any();
     match api.replace(&name, params, secret).await {
         Ok(replaced) => Ok(Some(replaced)),
-        // Kubernetes before 1.36 compares the uid with that of the object that is not there, and answers 409 too.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(kube::Error::Api(status)) if is_gone(&status) => Ok(None),
+        // The uid is another's.
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            Err(Error::AdoptionConflict { kind: "Secret".into(), name })
+        }
         Err(error) => Err(api_error::<Secret>(&name, error)),
     }
+}
+
+/// Before Kubernetes 1.36 the uid of the object that is not there, which is empty, was compared with the one in the request.
+fn is_gone(status: &kube::core::Status) -> bool {
+    status.code == 404 || status.code == 409 && status.message.trim_end().ends_with("UID in object meta:")
 }
 
 fn params(dry_run: bool) -> PostParams {
