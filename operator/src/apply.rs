@@ -209,6 +209,14 @@ fn is_settled(seen: &Value, wanted: &Value, normal: Option<&Value>) -> bool {
     seen == wanted || is_same_wish(seen, wanted) && normal == Some(seen)
 }
 
+/// Whether this very wish was applied to the object before, whatever has become of it since.
+pub fn was_applied<K: Applied>(desired: &K, live: &K) -> bool {
+    wanted(desired).is_ok_and(|wanted| {
+        let applied = live.annotations().get(APPLIED).map(String::as_str);
+        applied.is_some() && wanted.pointer(POINTER).and_then(Value::as_str) == applied
+    })
+}
+
 fn is_same_wish(seen: &Value, wanted: &Value) -> bool {
     seen.pointer(POINTER) == wanted.pointer(POINTER)
 }

@@ -79,6 +79,8 @@ pub struct Memory {
     pub secrets: HashMap<String, SeenSecret>,
     /// How many passes failed in a row.
     pub failures: u32,
+    /// Since when each ready pod that does not answer does not, by uid.
+    pub silent: HashMap<String, Instant>,
 }
 
 /// What is remembered of a Secret that nobody here may read.

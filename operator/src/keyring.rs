@@ -66,7 +66,7 @@ pub struct Keyring {
     pub handled_password_rotation: Option<String>,
     /// The request for a node credential that is being fulfilled.
     #[serde(default)]
-    pub node_rotation: Option<String>,
+    pub node_rotation: Option<NodeRotation>,
     /// The last request for a node credential that was fulfilled.
     #[serde(default)]
     pub handled_node_rotation: Option<String>,
@@ -102,6 +102,28 @@ pub struct IncomingAdmin {
     pub request: String,
     /// Since when pods are told.
     pub since: Timestamp,
+}
+
+/// A request for a node credential.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRotation {
+    /// The request.
+    pub request: String,
+    /// How far it is.
+    pub stage: NodeRotationStage,
+}
+
+/// How far a request for a node credential is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeRotationStage {
+    /// Another replacement has to end first.
+    Waiting,
+    /// The feared one is being replaced.
+    Begun,
+    /// Pods are told to refuse the feared one, since then.
+    Refused(Timestamp),
 }
 
 /// The Secrets that were written elsewhere, which this program cannot read.
@@ -178,6 +200,11 @@ impl Keyring {
     /// The same for a Registry of the same name that was made anew: the Secrets of the old one went with it.
     pub fn adopt(&mut self, registry_uid: &str) {
         registry_uid.clone_into(&mut self.registry_uid);
+        // Nobody was told the password before it; the new Registry's pods and its Secret begin with one.
+        if let Some(incoming) = self.incoming_admin.take() {
+            self.admin = Some(incoming.admin);
+            self.handled_password_rotation = Some(incoming.request);
+        }
         self.written = Written::default();
     }
 

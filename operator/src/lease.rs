@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
@@ -23,6 +23,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// One contender for one Lease.
 pub struct Contender {
     api: Api<Lease>,
+    /// With what the Lease goes.
+    owner: Option<OwnerReference>,
     name: String,
     identity: String,
     /// What was seen last, and when by our own clock: others' clocks are not compared with.
@@ -32,7 +34,12 @@ pub struct Contender {
 impl Contender {
     /// Contends in this namespace, under this identity, which no other process may have.
     pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.into(), identity, observed: None }
+        Self { api: Api::namespaced(client, namespace), owner: None, name: name.into(), identity, observed: None }
+    }
+
+    /// A Lease that this process makes goes with `owner`.
+    pub fn owned_by(self, owner: Option<OwnerReference>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Returns when this process leads.
@@ -87,7 +94,11 @@ impl Contender {
         let now = MicroTime(Timestamp::now());
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
-                metadata: ObjectMeta { name: Some(self.name.clone()), ..Default::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    owner_references: self.owner.clone().map(|owner| vec![owner]),
+                    ..Default::default()
+                },
                 spec: Some(self.spec(&now, None)),
             };
             return conflict_is_no(self.api.create(&PostParams::default(), &lease).await);

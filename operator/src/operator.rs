@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -51,7 +53,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let identity = std::env::var("POD_NAME").unwrap_or_else(|_| format!("process-{}", std::process::id()));
         let nonce = crate::random::name(5)?;
         let name = "berth-operator";
-        let mut contender = Contender::new(client.clone(), &settings.namespace, name, format!("{identity}-{nonce}"));
+        let contender = Contender::new(client.clone(), &settings.namespace, name, format!("{identity}-{nonce}"));
+        let mut contender = contender.owned_by(service_account(&client, &settings.namespace).await);
         tokio::select! {
             () = contender.acquire() => {}
             () = stop.clone() => return Ok(()),
@@ -65,6 +68,20 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         // Whatever is under way is abandoned with the process: every write is right by itself.
         Ended::LostLeadership => anyhow::bail!("leadership was lost"),
     }
+}
+
+/// The ServiceAccount of this process, which is the chart's: what goes with it goes with the release.
+async fn service_account(client: &Client, namespace: &str) -> Option<OwnerReference> {
+    let name = std::env::var("SERVICE_ACCOUNT").ok()?;
+    let found = Api::<ServiceAccount>::namespaced(client.clone(), namespace).get_metadata(&name).await;
+    let found = found.inspect_err(|error| tracing::warn!(%error, "the Lease will outlive this release")).ok()?;
+    Some(OwnerReference {
+        api_version: ServiceAccount::api_version(&()).into(),
+        kind: ServiceAccount::kind(&()).into(),
+        name,
+        uid: found.uid()?,
+        ..Default::default()
+    })
 }
 
 async fn lead(

@@ -109,10 +109,10 @@ async fn reconcile(registry: &Guarded, context: &Context) -> Result<Action, Erro
             Ok(Action::requeue(next))
         }
         Err(error) => {
-            if let Some(problem) =
-                outcome::failure(&error, context.recall(&registry.uid().unwrap_or_default()).failures)
-            {
+            let failures = context.recall(&registry.uid().unwrap_or_default()).failures;
+            if let Some(problem) = outcome::failure(&error, failures) {
                 let after = status::failed(registry, &before, &problem, now);
+                outcome::publish(registry, &before, &after, &[], context).await;
                 write_status(registry, &before, after, context).await?;
             }
             Err(error)
@@ -139,6 +139,7 @@ async fn pass(
         keyring: outcome.keyring.as_ref(),
         deployment: outcome.deployment.clone(),
         nodes: outcome.nodes(context),
+        nodes_untold: outcome.nodes_untold.as_deref(),
         now,
     });
     outcome::publish(registry, before, &after, &outcome.steps, context).await;
@@ -154,6 +155,8 @@ struct Outcome {
     keyring: Option<Keyring>,
     steps: Vec<Step>,
     deployment: Option<Arc<Deployment>>,
+    /// Why nodes could not be told what they need.
+    nodes_untold: Option<String>,
 }
 
 impl Outcome {
@@ -197,6 +200,7 @@ async fn converge(
         problem: None,
         keyring: observed.keyring.as_ref().map(|(_, keyring)| keyring.clone()),
         steps: Vec::new(),
+        nodes_untold: None,
         deployment: context
             .stores
             .deployments
@@ -241,6 +245,7 @@ async fn write(
         // Nodes never stand in the way of the Registry itself.
         if let Err(error) = tell_nodes(&mut keys, &addresses, validated, context).await {
             tracing::warn!(registry = validated.owner.name, %error, "nodes were not told");
+            outcome.nodes_untold = Some(error.to_string());
         }
     }
     outcome.keyring = Some(keys.keyring);
@@ -329,7 +334,12 @@ async fn start_pods(
     if outcome::must_wait(&deployment, live.as_deref(), context) {
         return Ok(true);
     }
-    outcome.deployment = Some(context.applier.apply(&validated.owner, &deployment, live).await?);
+    let place = live.as_ref().and_then(|live| live.uid());
+    let applied = context.applier.apply(&validated.owner, &deployment, live).await;
+    if let (Err(_), Some(uid)) = (&applied, place) {
+        context.rollouts.release(&uid);
+    }
+    outcome.deployment = Some(applied?);
     Ok(false)
 }
 

@@ -24,6 +24,11 @@ impl Rollouts {
         }
         admitted
     }
+
+    /// Gives a place back: nothing came of it.
+    pub fn release(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +45,14 @@ mod tests {
         assert!(!admit("c", &[]), "the watch has shown neither yet");
         assert!(admit("a", &["b"]), "whoever has a place keeps it");
         assert!(!admit("c", &["a", "b"]), "one that is seen and kept counts once");
+    }
+
+    #[test]
+    fn a_place_that_came_to_nothing_is_given_back() {
+        let rollouts = Rollouts::default();
+        assert!(rollouts.admit("a".into(), &BTreeSet::new(), 1) && !rollouts.admit("b".into(), &BTreeSet::new(), 1));
+        rollouts.release("a");
+        assert!(rollouts.admit("b".into(), &BTreeSet::new(), 1));
     }
 
     #[test]

@@ -274,10 +274,13 @@ where
         };
         let (reader, writer) = reflector::store();
         let (tell, refused) = watch::channel(false);
+        let (mut refusals, is_namespaced) = (0, scope.is_some());
         let stream = watcher(api, config.clone()).default_backoff().modify(prune).reflect(writer).touched_objects();
         let told = stream.inspect_err(move |error| {
             log::<K>(error);
-            if is_refused(error) {
+            // Rights that were just given take a moment to be in force, so the first refusals are no answer.
+            refusals += u32::from(is_refused(error));
+            if is_namespaced && refusals == PATIENCE {
                 tell.send_replace(true);
             }
         });
@@ -286,6 +289,9 @@ where
     }
     (Watched(stores), streams.boxed())
 }
+
+/// How often one namespace is asked before what it refuses is not waited for.
+const PATIENCE: u32 = 3;
 
 /// Whether it may not be listed, or its namespace is not there; either may change, and is tried again.
 fn is_refused(error: &watcher::Error) -> bool {

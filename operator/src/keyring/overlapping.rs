@@ -40,14 +40,14 @@ pub struct Terms {
 }
 
 /// What those who are to accept a secret say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Acceptance {
     /// Everyone accepts all of [`Overlapping::accepted`].
     Everyone,
-    /// Somebody does not yet.
-    NotYet,
-    /// Nobody said no, but somebody who serves did not answer.
+    /// Nobody says no, but somebody who serves has not answered for an hour.
     Unheard,
+    /// Somebody does not, or may not, yet.
+    NotYet,
 }
 
 impl Acceptance {

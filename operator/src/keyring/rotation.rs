@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::overlapping::{Acceptance, Overlapping, Terms, Turn};
-use super::{Admin, Error, IncomingAdmin, Keyring, Retiring};
+use super::{Admin, Error, IncomingAdmin, Keyring, NodeRotation, NodeRotationStage, Retiring};
 use crate::certificate_authority::Authority;
 use crate::random;
 
@@ -46,6 +46,10 @@ const TRUST: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a rotation waits for those who do not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
+/// How long people may have no password that pods accept, whatever is heard of the pods: the kubelet brings them the new one
+/// within two minutes.
+const LOCKED_OUT: SignedDuration = SignedDuration::from_mins(3);
+
 /// The cost of the generated user's bcrypt hash. The password is 256 random bits, so a higher one would protect nothing and
 /// slow every request down.
 const BCRYPT_COST: u32 = 10;
@@ -190,9 +194,10 @@ impl Keyring {
             self.admin = Some(new_admin()?);
             self.handled_password_rotation = at.rotate_password.map(Into::into);
         }
-        if let Some(incoming) =
-            self.incoming_admin.take_if(|incoming| at.pods_accept_admin.holds(incoming.since, at.now))
-        {
+        let shown = |incoming: &IncomingAdmin| {
+            at.pods_accept_admin == Acceptance::Everyone || at.now >= incoming.since + LOCKED_OUT
+        };
+        if let Some(incoming) = self.incoming_admin.take_if(|incoming| shown(incoming)) {
             self.admin = Some(incoming.admin);
             self.handled_password_rotation = Some(incoming.request);
             steps.push(Step::PasswordReplaced);
@@ -215,21 +220,30 @@ impl Keyring {
             self.handled_node_rotation = at.rotate_node_credential.map(Into::into);
             return Ok(());
         };
-        // Fulfilled when nothing but the new one is left, and pods have heard so.
-        if nodes.is_settled()
-            && at.pods_accept_nodes == Acceptance::Everyone
-            && let Some(request) = self.node_rotation.take()
+        if let Some(NodeRotation { stage: NodeRotationStage::Refused(since), .. }) = self.node_rotation
+            && nodes.is_settled()
+            && at.pods_accept_nodes.holds(since, at.now)
         {
-            self.handled_node_rotation = Some(request);
+            self.handled_node_rotation = self.node_rotation.take().map(|rotation| rotation.request);
         }
-        let request = at.rotate_node_credential;
-        let feared = is_new(request, self.handled_node_rotation.as_deref());
-        let asked = feared && is_new(request, self.node_rotation.as_deref());
-        let terms = if feared { &FEARED_NODE_CREDENTIAL } else { &NODE_CREDENTIAL };
+        if let Some(request) = at.rotate_node_credential
+            && is_new(Some(request), self.handled_node_rotation.as_deref())
+            && self.node_rotation.as_ref().is_none_or(|rotation| rotation.request != request)
+        {
+            self.node_rotation = Some(NodeRotation { request: request.into(), stage: NodeRotationStage::Waiting });
+        }
+        let terms = if self.node_rotation.is_some() { &FEARED_NODE_CREDENTIAL } else { &NODE_CREDENTIAL };
+        let asked = self.node_rotation.as_ref().is_some_and(|rotation| rotation.stage == NodeRotationStage::Waiting);
         let unused = at.nodes_use_active == Some(true);
         let turns = nodes.advance(at.now, terms, at.pods_accept_nodes, unused, asked)?;
-        if asked && turns.contains(&Turn::Incoming) {
-            self.node_rotation = request.map(Into::into);
+        if let Some(rotation) = &mut self.node_rotation {
+            for turn in &turns {
+                rotation.stage = match (rotation.stage, turn) {
+                    (NodeRotationStage::Waiting, Turn::Incoming) => NodeRotationStage::Begun,
+                    (NodeRotationStage::Begun, Turn::Retired) => NodeRotationStage::Refused(at.now),
+                    (stage, _) => stage,
+                };
+            }
         }
         steps.extend(turns.into_iter().map(Step::NodeCredential));
         Ok(())

@@ -4,7 +4,7 @@
 //! the user's, the pods' own reports, and, while something does not start, why. It decides nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_contract::status_report::StatusReport;
 use futures::future::join_all;
@@ -30,6 +30,8 @@ use crate::node_entry::{HOST_GRANTS_KEY, HOST_GRANTS_NAME, HostGrants};
 pub const KEYRING_KEY: &str = "keyring.json";
 /// How long a pod is given to answer.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// For how long a pod must not answer before it is not waited for.
+const UNHEARD: Duration = Duration::from_secs(3600);
 /// The longest report that is read.
 const REPORT_LIMIT: usize = 64 * 1024;
 
@@ -100,6 +102,8 @@ pub struct ObservedPod {
     pub pod: Arc<Pod>,
     /// What it says of itself; none when it did not answer.
     pub report: Option<StatusReport>,
+    /// For how long it has been ready and has not answered, as far as this process knows.
+    pub silence: Option<Duration>,
     /// Why it could not mount something; only looked up while it waits.
     pub mount_failure: Option<String>,
 }
@@ -131,16 +135,15 @@ impl Observed {
         self.pods.iter().filter(|pod| is_ready(&pod.pod))
     }
 
-    /// Whether this holds for the report of every ready pod. Where none is ready nobody said yes.
+    /// Whether this holds for the report of every ready pod. Where none is ready nobody said yes, and one that missed a single
+    /// question may say no to the next.
     pub fn acceptance(&self, holds: impl Fn(&StatusReport) -> bool) -> Acceptance {
-        let answers: Vec<_> = self.ready_pods().map(|pod| pod.report.as_ref().map(&holds)).collect();
-        if answers.is_empty() || answers.contains(&Some(false)) {
-            Acceptance::NotYet
-        } else if answers.contains(&None) {
-            Acceptance::Unheard
-        } else {
-            Acceptance::Everyone
-        }
+        let answer = |pod: &ObservedPod| match &pod.report {
+            Some(report) if holds(report) => Acceptance::Everyone,
+            None if pod.silence.is_some_and(|silence| silence >= UNHEARD) => Acceptance::Unheard,
+            Some(_) | None => Acceptance::NotYet,
+        };
+        self.ready_pods().map(answer).max().unwrap_or(Acceptance::NotYet)
     }
 }
 
@@ -230,7 +233,17 @@ async fn pods(owner: &Owner, context: &Context) -> Vec<ObservedPod> {
     let ours = |pod: &Pod| pod.labels().get(REGISTRY) == Some(&owner.name);
     let mut pods = context.stores.pods.filter(&owner.namespace, ours);
     pods.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
-    join_all(pods.into_iter().map(|pod| observe(pod, context))).await
+    let mut pods = join_all(pods.into_iter().map(|pod| observe(pod, context))).await;
+    context.remember(&owner.uid, |memory| {
+        let before = std::mem::take(&mut memory.silent);
+        for pod in pods.iter_mut().filter(|pod| pod.report.is_none() && is_ready(&pod.pod)) {
+            let uid = pod.pod.uid().unwrap_or_default();
+            let since = before.get(&uid).copied().unwrap_or_else(Instant::now);
+            pod.silence = Some(since.elapsed());
+            memory.silent.insert(uid, since);
+        }
+    });
+    pods
 }
 
 async fn observe(pod: Arc<Pod>, context: &Context) -> ObservedPod {
@@ -241,7 +254,7 @@ async fn observe(pod: Arc<Pod>, context: &Context) -> ObservedPod {
         None => None,
     };
     let mount_failure = if is_creating(&pod) { mount_failure(&pod, context).await } else { None };
-    ObservedPod { pod, report, mount_failure }
+    ObservedPod { pod, report, silence: None, mount_failure }
 }
 
 /// What a pod says of itself. No answer is an answer too: the caller waits.

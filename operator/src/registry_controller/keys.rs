@@ -37,6 +37,8 @@ const PROPAGATION: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_secs(60);
 /// How long after a write a pod's complaint that the Secret is missing is not heeded.
 const SETTLING: Duration = Duration::from_secs(20);
+/// The longest request for a rotation that is remembered, in bytes.
+const LONGEST_REQUEST: usize = 128;
 /// The annotation that remembers which namespace of that name a keyring is for.
 pub const NAMESPACE_UID: &str = "berth.dev/namespace-uid";
 
@@ -93,8 +95,7 @@ impl Keys {
             keyring.adopt(&validated.owner.uid);
         }
         keyring.namespace_uid = observed.namespace.uid.clone().or(keyring.namespace_uid);
-        let nodes = nodes_seen(&keyring, validated, context);
-        let circumstances = circumstances(registry, validated, observed, names.as_deref(), &keyring, &nodes, now);
+        let circumstances = circumstances(registry, validated, observed, names.as_deref(), &keyring, context, now);
         let steps = keyring.advance(&circumstances)?;
         reserve_names(&mut keyring, validated, context.settings.node_agent)?;
         let mut secret = own_secret(validated, &keyring, context)?;
@@ -214,22 +215,40 @@ pub fn nodes_seen(keyring: &Keyring, validated: &ValidatedRegistry, context: &Co
     context.nodes.look().of(&validated.owner.uid, &keyring.ca_bundle_fingerprint(), credential.as_deref())
 }
 
+/// For how long, as far as this process knows, the Secret that pods mount has held what this keyring says. `None`: it does
+/// not, for a pass ended before it was written.
+fn written_for(keyring: &Keyring, validated: &ValidatedRegistry, context: &Context) -> Option<Duration> {
+    let written = keyring.written.server.as_ref()?;
+    let is_current = written.content == keyring.server_files().map(|files| content(&files));
+    let seen = context.recall(&validated.owner.uid).secrets.get(&written.name).copied();
+    is_current.then(|| seen.map_or(Duration::ZERO, |seen| seen.written.elapsed()))
+}
+
 fn circumstances<'a>(
     registry: &'a Registry,
     validated: &'a ValidatedRegistry,
     observed: &Observed,
     names: Option<&'a [String]>,
     keyring: &Keyring,
-    nodes: &NodesSeen,
+    context: &Context,
     now: Timestamp,
 ) -> Circumstances<'a> {
-    let annotation = |key: &str| registry.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+    let nodes = nodes_seen(keyring, validated, context);
+    let written = written_for(keyring, validated, context);
+    let annotation = |key: &str| {
+        let request = registry.metadata.annotations.as_ref()?.get(key)?;
+        // Its beginning tells one from another, and all of it may be a quarter of a mebibyte.
+        Some(&request[..request.floor_char_boundary(LONGEST_REQUEST)])
+    };
     let expected = keyring.expected_files();
-    let pods_have = |file: &str| match expected.get(file) {
+    let pods_have = |file: &str| match (expected.get(file), written) {
         // Where no pod is to run there is none to wait for: those that come later begin with what is written then.
-        Some(_) if validated.replicas == 0 && observed.pods.is_empty() => Acceptance::Everyone,
-        Some(wanted) => observed.acceptance(|report| report.files.get(file) == Some(wanted)),
-        None => Acceptance::NotYet,
+        (Some(_), Some(_)) if validated.replicas == 0 && observed.pods.is_empty() => Acceptance::Everyone,
+        (Some(wanted), Some(since)) => match observed.acceptance(|report| report.files.get(file) == Some(wanted)) {
+            Acceptance::Unheard if since < PROPAGATION => Acceptance::NotYet,
+            acceptance => acceptance,
+        },
+        (None, _) | (_, None) => Acceptance::NotYet,
     };
     let leaf = keyring.leaf.as_ref().map(|leaf| &leaf.fingerprint);
     Circumstances {

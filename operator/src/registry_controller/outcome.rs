@@ -47,28 +47,32 @@ fn explain_apply(error: apply::Error) -> Result<Problem, Error> {
                 ),
             ))
         }
-        403 => Ok(Problem::stalled(
-            "Forbidden",
-            format!("the operator may not do this; see the chart's roles: {}", status.message),
-        )),
+        403 => Ok(forbidden(status)),
         400 | 422 => Ok(Problem::stalled("Rejected", status.message.clone())),
         _ => Err(error.into()),
     }
 }
 
-/// What a pass that failed comes to, when it is not the first in a row: what passes by itself is nobody's news.
-pub(super) fn failure(error: &Error, failures: u32) -> Option<Problem> {
+/// What a pass that failed comes to. `before` is how many did in a row before it: what passes by itself is nobody's news.
+pub(super) fn failure(error: &Error, before: u32) -> Option<Problem> {
     match error {
         Error::Dereference(error @ dereference::Error::Keyring { .. }) => {
             Some(Problem::stalled("KeyringUnreadable", error.to_string()))
         }
-        error if failures >= TELLING => Some(Problem::passing("ReconcileFailed", error.to_string())),
+        Error::Dereference(dereference::Error::Api(kube::Error::Api(status))) if status.code == 403 => {
+            Some(forbidden(status))
+        }
+        error if before + 1 >= TELLING => Some(Problem::passing("ReconcileFailed", error.to_string())),
         _ => None,
     }
 }
 
 /// After how many failures in a row the status tells of them.
 const TELLING: u32 = 3;
+
+fn forbidden(status: &kube::core::Status) -> Problem {
+    Problem::stalled("Forbidden", format!("the operator may not do this; see the chart's roles: {}", status.message))
+}
 
 /// What a Registry is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,8 +174,9 @@ fn tell(step: Step) -> Option<(EventType, String, String)> {
     Some((type_, reason.into(), note.into()))
 }
 
-/// Whether this Deployment's pods have to wait until others have been replaced. A new one never waits. One that need not has
-/// its place kept until the watch shows it in it.
+/// Whether this Deployment's pods have to wait until others have been replaced. A new one never waits, and one that is as it
+/// was asked for needs no place, whatever others wrote into it. Who need not wait has its place kept until the watch shows it
+/// in it.
 pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context: &Context) -> bool {
     let Some(live) = live else { return false };
     let template = |deployment: &Deployment| {
@@ -179,7 +184,7 @@ pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context:
         let container = spec.template.spec.as_ref()?.containers.first()?;
         Some((container.image.clone(), spec.template.metadata.as_ref()?.annotations.clone()))
     };
-    if template(wanted) == template(live) || is_replacing(live) {
+    if apply::was_applied(wanted, live) || template(wanted) == template(live) || is_replacing(live) {
         return false;
     }
     let deployments = context.stores.deployments.all();

@@ -28,6 +28,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// A human is needed.
 pub const STALLED: &str = "Stalled";
 
+/// The Deployment's own word for having waited too long.
+const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
 /// What a pass came to.
 pub struct Pass<'a> {
     /// The Registry as it was read.
@@ -46,6 +49,8 @@ pub struct Pass<'a> {
     pub deployment: Option<Arc<Deployment>>,
     /// What nodes make of it; none where there are no agents.
     pub nodes: Option<NodesSeen>,
+    /// Why they could not be told what they need.
+    pub nodes_untold: Option<&'a str>,
     /// The time.
     pub now: Timestamp,
 }
@@ -95,12 +100,16 @@ pub fn first(registry: &Registry, now: Timestamp) -> RegistryStatus {
 pub fn failed(registry: &Registry, before: &RegistryStatus, problem: &Problem, now: Timestamp) -> RegistryStatus {
     let generation = registry.metadata.generation;
     let type_ = if problem.stalled { STALLED } else { RECONCILING };
-    let finding = vec![Finding::new(type_, true, &problem.reason, &problem.message)];
+    let said = before.conditions.iter().find(|said| said.type_ == type_ && said.reason == problem.reason);
+    // What is wrong may be told in other words each time; the first stay, or every attempt would write.
+    let message = said.map_or(&problem.message, |said| &said.message);
+    let finding = vec![Finding::new(type_, true, &problem.reason, message)];
     let mut conditions = conditions(finding, &before.conditions, generation, now);
     let kept = before.conditions.iter().filter(|condition| ![STALLED, RECONCILING].contains(&condition.type_.as_str()));
     conditions.extend(kept.cloned());
-    // The generation stays: this one was not looked at.
-    RegistryStatus { conditions, ..before.clone() }
+    // This generation was not looked at, but what needs a human would go unnoticed under an older one.
+    let observed_generation = if problem.stalled { generation } else { before.observed_generation };
+    RegistryStatus { observed_generation, conditions, ..before.clone() }
 }
 
 /// The status after a pass.
@@ -114,7 +123,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     findings.push(certificate_finding(pass));
     findings.push(nodes_finding(pass));
     findings.extend(hosts_finding(pass));
-    findings.extend(pods::heard_finding(pass.observed, pass.now));
+    findings.extend(pods::heard_finding(pass.observed));
     RegistryStatus {
         observed_generation: generation,
         url: pass.validated.ok().map(ValidatedRegistry::url),
@@ -135,15 +144,22 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
 fn problem(pass: &Pass<'_>) -> Option<Problem> {
     match pass.validated {
         Err(refusal) => Some(Problem::stalled(refusal.reason, refusal.message.clone())),
-        Ok(validated) => pass.problem.cloned().or_else(|| storage::problem(pass)).or_else(|| {
-            let complaint = pods::problem(pass.observed, validated, &pass.before.conditions);
-            let given_up = deployment_problem(pass.deployment.as_deref());
-            // What pods say is worth more; that it has lasted for too long is what the Deployment says.
-            match complaint {
-                Some(complaint) => Some(Problem { stalled: complaint.stalled || given_up.is_some(), ..complaint }),
-                None => given_up,
-            }
-        }),
+        Ok(validated) => {
+            pass.problem.cloned().or_else(|| storage::problem(pass)).or_else(|| pods_problem(pass, validated))
+        }
+    }
+}
+
+/// What pods complain of is worth more than what their Deployment does, unless it passes by itself and no pod may be made.
+fn pods_problem(pass: &Pass<'_>, validated: &ValidatedRegistry) -> Option<Problem> {
+    let complaint = pods::problem(pass.observed, validated, &pass.before.conditions, pass.now);
+    let given_up = deployment_problem(pass.deployment.as_deref());
+    match (complaint, given_up) {
+        (Some(complaint), None) => Some(complaint),
+        (Some(complaint), Some(given_up)) if complaint.stalled || given_up.reason == PROGRESS_DEADLINE_EXCEEDED => {
+            Some(Problem { stalled: true, ..complaint })
+        }
+        (_, given_up) => given_up,
     }
 }
 
@@ -205,7 +221,7 @@ fn deployment_problem(deployment: Option<&Deployment>) -> Option<Problem> {
         return Some(Problem::stalled("PodsRefused", format!("the API server refuses the pods: {}", message(failure))));
     }
     let stuck = find("Progressing", "False")?;
-    Some(Problem::stalled("ProgressDeadlineExceeded", message(stuck)))
+    Some(Problem::stalled(PROGRESS_DEADLINE_EXCEEDED, message(stuck)))
 }
 
 fn replicas(pass: &Pass<'_>) -> (Option<i32>, Option<i32>) {
@@ -282,6 +298,9 @@ fn nodes_finding(pass: &Pass<'_>) -> Finding {
             "the node agent is not installed (chart value nodeAgent.enabled)",
         );
     };
+    if let Some(why) = pass.nodes_untold {
+        return Finding::new(type_, false, "NodesNotTold", format!("nodes have not heard what changed: {why}"));
+    }
     let NodesStatus { desired, trusted, unsupported, unknown, .. } = nodes.status;
     if unsupported > 0 {
         let message =

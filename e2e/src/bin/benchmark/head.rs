@@ -8,6 +8,9 @@ use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How many answers came, and in how long.
 pub(crate) struct Heads {
     pub(crate) answers: u64,
@@ -26,7 +29,7 @@ pub(crate) fn tags(address: SocketAddr, tags: usize, connections: usize, length:
         }
         let mut answers = 0;
         for worker in workers {
-            answers += worker.await??;
+            answers += tokio::time::timeout(length + PATIENCE, worker).await???;
         }
         Ok(Heads { answers, elapsed: begun.elapsed() })
     })

@@ -223,6 +223,43 @@ fn a_feared_credential_is_accepted_for_an_hour_where_a_node_does_not_report() {
 }
 
 #[test]
+fn a_request_for_a_node_credential_is_fulfilled_though_no_pod_is_heard() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let unheard = |minutes| Circumstances {
+        rotate_node_credential: Some("x"),
+        pods_accept_nodes: Acceptance::Unheard,
+        nodes_use_active: Some(true),
+        ..at(start() + SignedDuration::from_mins(minutes), &names)
+    };
+    for minutes in [0, 60, 62, 121] {
+        keyring.advance(&unheard(minutes)).unwrap();
+        assert_eq!(keyring.handled_node_rotation, None, "{minutes}");
+    }
+    keyring.advance(&unheard(122)).unwrap();
+    assert_eq!(keyring.handled_node_rotation.as_deref(), Some("x"));
+}
+
+#[test]
+fn a_request_for_a_node_credential_waits_for_the_replacement_under_way_and_hastens_it() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let day = start() + HOUR * 24;
+    let daily = |now| Circumstances { pods_accept_nodes: Acceptance::Everyone, ..at(now, &names) };
+    keyring.advance(&daily(day)).unwrap();
+    keyring.advance(&daily(day)).unwrap();
+    let asked = |minutes| Circumstances {
+        rotate_node_credential: Some("x"),
+        nodes_use_active: Some(true),
+        ..daily(day + SignedDuration::from_mins(minutes))
+    };
+    assert_eq!(keyring.advance(&asked(1)).unwrap(), []);
+    assert!(keyring.is_rotating(), "it is looked after");
+    let both = [Step::NodeCredential(Turn::Retired), Step::NodeCredential(Turn::Incoming)];
+    assert_eq!(keyring.advance(&asked(2)).unwrap(), both);
+}
+
+#[test]
 fn a_pod_that_serves_and_is_not_heard_holds_a_credential_up_for_an_hour_and_one_that_says_no_for_ever() {
     let names = names();
     let mut keyring = keyring(&names);
@@ -254,8 +291,23 @@ fn people_are_told_a_new_password_when_every_pod_accepts_it_and_no_longer_the_ol
     assert_eq!(keyring.advance(&accepted("one")).unwrap(), [], "a request is fulfilled once");
 
     keyring.advance(&asked("two")).unwrap();
+    let late = Circumstances { now: start() + HOUR + SignedDuration::from_mins(3), ..asked("two") };
+    assert_eq!(keyring.clone().advance(&late).unwrap(), [Step::PasswordReplaced], "nobody is locked out for longer");
     assert_eq!(keyring.advance(&accepted("three")).unwrap(), [Step::PasswordReplaced]);
     assert!(keyring.incoming_admin.is_some(), "asked again meanwhile");
+}
+
+#[test]
+fn a_registry_made_anew_begins_with_the_password_that_people_were_about_to_be_told() {
+    let names = names();
+    let mut keyring = keyring(&names);
+    let asked = Circumstances { rotate_password: Some("one"), ..at(start() + HOUR, &names) };
+    keyring.advance(&asked).unwrap();
+    let pods = keyring.server_files().unwrap();
+    keyring.adopt("other");
+    let shown = keyring.admin_files().unwrap()["password"].clone();
+    let (_, hash) = pods["htpasswd"].trim_end().split_once(':').unwrap();
+    assert!(bcrypt::verify(shown, hash).unwrap() && keyring.server_files().unwrap()["htpasswd"] == pods["htpasswd"]);
 }
 
 #[test]

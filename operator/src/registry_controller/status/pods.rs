@@ -1,5 +1,7 @@
 //! What the pods complain of, in words that say what to do.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,9 +14,14 @@ use crate::registry_controller::dereference::{Observed, ObservedPod};
 use crate::registry_controller::validate::ValidatedRegistry;
 
 /// The first complaint, of the newest pod first: it is the one that runs what was asked for last.
-pub fn problem(observed: &Observed, validated: &ValidatedRegistry, before: &[Condition]) -> Option<Problem> {
+pub fn problem(
+    observed: &Observed,
+    validated: &ValidatedRegistry,
+    before: &[Condition],
+    now: Timestamp,
+) -> Option<Problem> {
     let alive = observed.pods.iter().rev().filter(|pod| pod.pod.metadata.deletion_timestamp.is_none());
-    let found = alive.clone().find_map(|pod| complaint(pod, validated))?;
+    let found = alive.clone().find_map(|pod| complaint(pod, validated, now))?;
     // The kubelet tells the same failure in turns as an attempt and as the pause after it. What was said first stays, or
     // the status would change with every attempt.
     let said = before.iter().find(|condition| condition.type_ == STALLED && condition.reason == found.reason);
@@ -24,14 +31,14 @@ pub fn problem(observed: &Observed, validated: &ValidatedRegistry, before: &[Con
     })
 }
 
-fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry) -> Option<Problem> {
+fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry, now: Timestamp) -> Option<Problem> {
     let container = container(&pod.pod);
     container
         .and_then(|container| waiting(container, validated))
         .or_else(|| container.and_then(terminated))
         .or_else(|| pod.mount_failure.as_deref().and_then(|message| mount(message, validated)))
         .or_else(|| not_ready(pod))
-        .or_else(|| unschedulable(&pod.pod))
+        .or_else(|| unschedulable(&pod.pod, now))
 }
 
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
@@ -145,9 +152,12 @@ fn not_ready(pod: &ObservedPod) -> Option<Problem> {
     Some(Problem::passing(reason, format!("the registry says: {why}")))
 }
 
+/// For how long a pod must not answer before it is news.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// That a pod which serves does not answer the operator; nothing when all do. Keys are replaced all the same, but later.
-pub fn heard_finding(observed: &Observed, now: Timestamp) -> Option<Finding> {
-    let silent = observed.ready_pods().find(|pod| pod.report.is_none() && has_served(&pod.pod, now))?;
+pub fn heard_finding(observed: &Observed) -> Option<Finding> {
+    let silent = observed.ready_pods().find(|pod| pod.silence.is_some_and(|silence| silence >= SILENCE))?;
     let message = format!(
         "the pod {} serves, but does not answer the operator on port {HEALTH_PORT}, so that keys are replaced an hour late; let the operator's namespace reach that port (NetworkPolicy)",
         silent.pod.name_any()
@@ -155,24 +165,18 @@ pub fn heard_finding(observed: &Observed, now: Timestamp) -> Option<Finding> {
     Some(Finding::new("PodsHeard", false, "PodsNotHeard", message))
 }
 
-/// Whether it has been ready for a while: one that only just is may not have been asked since.
-fn has_served(pod: &Pod, now: Timestamp) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| {
-        let since = condition.last_transition_time.as_ref().map(|since| since.0);
-        condition.type_ == "Ready" && since.is_some_and(|since| now >= since + SignedDuration::from_secs(30))
-    })
-}
+/// How long a pod may wait for a node before a human is needed: as long as a Deployment waits for its pods.
+const SCHEDULING: SignedDuration = SignedDuration::from_mins(10);
 
-fn unschedulable(pod: &Pod) -> Option<Problem> {
+fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let refused = conditions.iter().find(|condition| {
         condition.type_ == "PodScheduled"
             && condition.status == "False"
             && condition.reason.as_deref() == Some("Unschedulable")
     })?;
-    Some(Problem::passing(
-        "Unschedulable",
-        format!("no node takes the pod: {}", refused.message.clone().unwrap_or_default()),
-    ))
+    let since = refused.last_transition_time.as_ref().map(|since| since.0);
+    let message = format!("no node takes the pod: {}", refused.message.clone().unwrap_or_default());
+    let stalled = since.is_some_and(|since| now >= since + SCHEDULING);
+    Some(Problem { stalled, ..Problem::passing("Unschedulable", message) })
 }

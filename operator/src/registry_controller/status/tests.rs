@@ -9,7 +9,12 @@ use crate::registry_controller::validate;
 
 fn pod(status: &Value) -> ObservedPod {
     let pod = json!({"metadata": {"name": "p", "uid": "p"}, "status": status});
-    ObservedPod { pod: Arc::new(serde_json::from_value(pod).unwrap()), report: None, mount_failure: None }
+    ObservedPod {
+        pod: Arc::new(serde_json::from_value(pod).unwrap()),
+        report: None,
+        silence: None,
+        mount_failure: None,
+    }
 }
 
 fn container(state: &Value) -> ObservedPod {
@@ -56,6 +61,7 @@ fn run_with(
         keyring: None,
         deployment,
         nodes: None,
+        nodes_untold: None,
         now: Timestamp::UNIX_EPOCH,
     })
 }
@@ -112,8 +118,13 @@ fn a_registry_that_fails_at_its_start_needs_a_human_after_the_third_time() {
 
 #[test]
 fn what_waits_for_longer_than_a_deployment_does_needs_a_human() {
-    let refused = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}]);
-    let observed = observed(vec![pod(&json!({"conditions": refused}))], "Bound");
+    let unscheduled = |since: i64| {
+        let since = Timestamp::from_second(since).unwrap();
+        let refused =
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": since});
+        observed(vec![pod(&json!({"conditions": [refused]}))], "Bound")
+    };
+    let observed = unscheduled(-60);
     let progressing = |progressing: &str| {
         let mut deployment = serde_json::to_value(deployment(0).unwrap().as_ref()).unwrap();
         deployment["status"]["conditions"] = json!([{"type": "Progressing", "status": progressing, "message": "late"}]);
@@ -123,6 +134,12 @@ fn what_waits_for_longer_than_a_deployment_does_needs_a_human() {
     assert_eq!(find(&status, RECONCILING), pair("True", "Unschedulable"));
     let status = run_with(&minimal(), &observed, progressing("False"), &RegistryStatus::default());
     assert_eq!(find(&status, STALLED), pair("True", "Unschedulable"), "the pod says more than the Deployment");
+    let status = run_with(&minimal(), &unscheduled(-600), deployment(0), &RegistryStatus::default());
+    assert_eq!(
+        find(&status, STALLED),
+        pair("True", "Unschedulable"),
+        "a Deployment that was complete once never gives up"
+    );
 }
 
 #[test]
@@ -139,13 +156,14 @@ fn a_pass_that_failed_is_told_beside_what_was_known() {
 
 #[test]
 fn a_pod_that_serves_and_does_not_answer_is_named() {
-    let ready = |since: i64| {
-        let since = Timestamp::from_second(since).unwrap();
-        pod(&json!({"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}]}))
+    let silent = |seconds: Option<u64>| ObservedPod {
+        silence: seconds.map(std::time::Duration::from_secs),
+        ..pod(&json!({"conditions": [{"type": "Ready", "status": "True"}]}))
     };
     let run = |pod| run(&minimal(), &observed(vec![pod], "Bound"), 1, &RegistryStatus::default());
-    assert_eq!(find(&run(ready(-60)), "PodsHeard"), pair("False", "PodsNotHeard"));
-    assert_eq!(find(&run(ready(-5)), "PodsHeard"), None, "it may not have been asked since");
+    assert_eq!(find(&run(silent(Some(60))), "PodsHeard"), pair("False", "PodsNotHeard"));
+    assert_eq!(find(&run(silent(Some(0))), "PodsHeard"), None, "one question missed is no news");
+    assert_eq!(find(&run(silent(None)), "PodsHeard"), None);
 }
 
 #[test]
