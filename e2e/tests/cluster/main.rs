@@ -10,6 +10,7 @@ mod e2e_deletion;
 mod e2e_exposure;
 mod e2e_neighbours;
 mod e2e_obstacles;
+mod e2e_replicas;
 mod e2e_rest;
 mod e2e_rights;
 mod e2e_rotation;
