@@ -14,5 +14,6 @@ mod e2e_replicas;
 mod e2e_rest;
 mod e2e_rights;
 mod e2e_rotation;
+mod e2e_scope;
 mod e2e_six_lines;
 mod e2e_volume;
