@@ -9,6 +9,7 @@ mod e2e_access;
 mod e2e_chart;
 mod e2e_deletion;
 mod e2e_exposure;
+mod e2e_leader;
 mod e2e_neighbours;
 mod e2e_obstacles;
 mod e2e_replicas;
