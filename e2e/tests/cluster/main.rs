@@ -18,4 +18,5 @@ mod e2e_rights;
 mod e2e_rotation;
 mod e2e_scope;
 mod e2e_six_lines;
+mod e2e_suspend;
 mod e2e_volume;
