@@ -5,6 +5,7 @@
 
 mod admit_oldest_kubernetes;
 mod admit_registry;
+mod admit_reports;
 mod e2e_access;
 mod e2e_chart;
 mod e2e_deletion;
