@@ -3,6 +3,7 @@
 //! The tests wait much and compute little, so run many at once:
 //! `RUST_TEST_THREADS=8 cargo test -p berth-e2e --test cluster -- --nocapture`.
 
+mod admit_chart;
 mod admit_oldest_kubernetes;
 mod admit_registry;
 mod admit_reports;
