@@ -1,7 +1,8 @@
 //! The cluster that tests run against, with Berth installed: `$KUBECONFIG`, or the one that `e2e/cluster/up` made.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -62,6 +63,16 @@ impl Cluster {
         Ok(Self { client: client().await?, _turn: turn })
     }
 
+    /// Its API server, as whoever this token was given to.
+    ///
+    /// # Errors
+    /// When the cluster's address cannot be read.
+    pub async fn as_bearer(&self, token: String) -> Result<Client> {
+        let mut config = config().await?;
+        config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+        Ok(config.try_into()?)
+    }
+
     /// Every node, by name.
     ///
     /// # Errors
@@ -84,6 +95,10 @@ impl Cluster {
 }
 
 async fn client() -> Result<Client> {
+    Ok(config().await?.try_into()?)
+}
+
+async fn config() -> Result<kube::Config> {
     let kubeconfig = kubeconfig();
     ensure!(
         kubeconfig.exists(),
@@ -92,7 +107,7 @@ async fn client() -> Result<Client> {
     );
     let options = kube::config::KubeConfigOptions::default();
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
-    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?.try_into()?)
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?)
 }
 
 /// `$KUBECONFIG`, or that of the cluster that `e2e/cluster/up` made.
@@ -116,7 +131,9 @@ pub fn own_cluster() -> Option<PathBuf> {
 pub fn is_own_cluster(test: &str) -> bool {
     let own = own_cluster().is_some();
     if !own {
-        println!("SKIPPED {test}: it looks into nodes, which only the cluster of e2e/cluster/up lets it do");
+        println!(
+            "SKIPPED {test}: it looks into nodes or changes what others share, for which it needs e2e/cluster/up's"
+        );
     }
     own
 }
@@ -149,13 +166,29 @@ pub fn fails(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+/// Starts one that goes on, and writes all it says into a file.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(program: &str, arguments: &[&str], said: File) -> Result<Child> {
+    let mut command = Command::new(program);
+    with_tools(&mut command)?;
+    command.args(arguments).stdin(Stdio::null()).stderr(said.try_clone()?).stdout(said);
+    command.spawn().with_context(|| program.to_owned())
+}
+
 fn command(program: &str) -> Result<Command> {
+    let mut command = Command::new("timeout");
+    with_tools(&mut command)?;
+    command.args(["--kill-after=5", "600", program]).current_dir(workspace());
+    Ok(command)
+}
+
+fn with_tools(command: &mut Command) -> Result<()> {
     let (kube, helm) = (tool::folder("kube")?, tool::folder("helm")?);
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "600", program]).current_dir(workspace());
     command.env("PATH", format!("{}:{}:{path}", kube.display(), helm.display())).env("KUBECONFIG", kubeconfig());
-    Ok(command)
+    Ok(())
 }
 
 fn output(command: &mut Command) -> Result<String> {

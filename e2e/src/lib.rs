@@ -5,8 +5,10 @@
 //! people's clients), `containerd_process` (a container runtime that a test owns).
 //!
 //! And for tests on a cluster: `cluster` (which one, and whose turn it is), `temp_namespace`, `managed_registry` (a Registry as
-//! its user has it), `push` (images that run), `pod` (real pulls), `audit` (who wrote what to the API server).
+//! its user has it), `push` (images that run), `pod` (real pulls), `audit` (who wrote what to the API server),
+//! `argocd` (what Argo CD makes of an object), `port_forward` (a way into a cluster that this machine is no part of).
 
+pub mod argocd;
 pub mod audit;
 pub mod certificate;
 pub mod cluster;
@@ -16,6 +18,7 @@ pub mod image;
 pub mod managed_registry;
 pub mod pod;
 pub mod port;
+pub mod port_forward;
 pub mod push;
 pub mod registry_process;
 pub mod temp_namespace;

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_operator::api::Registry;
+use berth_operator::api::registry::NodesStatus;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 
-use crate::cluster::{PATIENCE, eventually};
+use crate::cluster::{PATIENCE, eventually, own_cluster};
 use crate::http::Client;
 use crate::temp_namespace::TempNamespace;
 
@@ -139,14 +140,55 @@ impl<'a> ManagedRegistry<'a> {
         Ok(self.pods().await?.iter().map(kube::ResourceExt::name_any).collect())
     }
 
-    /// Where it is reached from outside the cluster's DNS: the Service's address, which the certificate names.
+    /// Its pods' uids, and how often their containers were restarted: equal to what they were when no pod was replaced and
+    /// none was restarted.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn identities(&self) -> Result<Vec<(Option<String>, i32)>> {
+        let restarts = |pod: &Pod| {
+            let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+            statuses.into_iter().flatten().map(|status| status.restart_count).sum()
+        };
+        Ok(self.pods().await?.iter().map(|pod| (pod.uid(), restarts(pod))).collect())
+    }
+
+    /// What its status says of nodes, once every one has been heard of.
+    ///
+    /// # Errors
+    /// When one never is, or none can pull.
+    pub async fn known_by_nodes(&self) -> Result<NodesStatus> {
+        eventually("every node to be heard of", PATIENCE, async || {
+            let nodes = self.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
+            ensure!(nodes.unknown == 0 && nodes.trusted > 0, "{nodes:?}");
+            Ok(nodes)
+        })
+        .await
+    }
+
+    /// The nodes whose pods can pull from it, once every one has been heard of.
+    ///
+    /// # Errors
+    /// As for [`ManagedRegistry::known_by_nodes`].
+    pub async fn trusted_nodes(&self) -> Result<Vec<String>> {
+        let known = self.known_by_nodes().await?;
+        let mut nodes = self.namespace.cluster.nodes().await?;
+        nodes.retain(|node| known.examples.iter().all(|example| example.node != *node));
+        Ok(nodes)
+    }
+
+    /// Where it is reached from outside the cluster's DNS, by an address that the certificate names: the Service's, or on a
+    /// cluster that this machine is no part of the loopback, which is forwarded to one of the pods.
     ///
     /// # Errors
     /// When it has none.
     pub async fn address(&self) -> Result<SocketAddr> {
         let service = self.namespace.api::<Service>().get(self.name).await?;
         let ip = service.spec.and_then(|spec| spec.cluster_ip).context("no ClusterIP")?;
-        Ok(SocketAddr::new(ip.parse()?, 443))
+        match own_cluster() {
+            Some(_) => Ok(SocketAddr::new(ip.parse()?, 443)),
+            None => self.namespace.forwarded(self.name, 443),
+        }
     }
 
     /// A client of its administrator that trusts what the status shows, and nothing else.

@@ -1,7 +1,9 @@
 //! Pods as the means to pull: what a kubelet pulls is what counts.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -33,6 +35,33 @@ pub async fn run(namespace: &TempNamespace<'_>, node: &str, images: &[String]) -
     .await?;
     remove(namespace, &pod).await?;
     Ok(outcome)
+}
+
+/// What became of a pod that ran in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// What each container printed.
+    pub said: Vec<String>,
+    /// How many attempts to pull had failed before.
+    pub failed: usize,
+}
+
+/// The same as a user sees it: a pod whose pull failed is waited for all the same, as the kubelet tries again.
+///
+/// # Errors
+/// When the pod never runs.
+pub async fn pull(namespace: &TempNamespace<'_>, node: &str, images: &[String]) -> Result<Pulled> {
+    let pod = start(namespace, node, images).await?;
+    let said = eventually(&format!("{node} to run {images:?}"), PATIENCE * 2, async || {
+        match look(namespace, &pod.name_any()).await? {
+            Some(Outcome::Ran(said)) => Ok(said),
+            other => bail!("{other:?}"),
+        }
+    })
+    .await?;
+    let failed = failed_attempts(namespace, &pod).await?;
+    remove(namespace, &pod).await?;
+    Ok(Pulled { said, failed })
 }
 
 async fn start(namespace: &TempNamespace<'_>, node: &str, images: &[String]) -> Result<Pod> {
@@ -90,13 +119,38 @@ async fn remove(namespace: &TempNamespace<'_>, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
+/// How many attempts to pull an image of this pod failed. The kubelet tells each as an event.
+async fn failed_attempts(namespace: &TempNamespace<'_>, pod: &Pod) -> Result<usize> {
+    let uid = pod.uid().context("no uid")?;
+    let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    let events = namespace.api::<Event>().list(&about).await?.items;
+    Ok(usize::try_from(events.iter().map(failures).sum::<i32>())?)
+}
+
+/// How many failed attempts an event tells of: the kubelet counts what repeats itself, and combines what only differs in
+/// its words.
+fn failures(event: &Event) -> i32 {
+    let message = event.message.as_deref().unwrap_or_default();
+    let message = message.strip_prefix("(combined from similar events): ").unwrap_or(message);
+    if event.reason.as_deref() != Some("Failed") || !message.starts_with("Failed to pull image") {
+        return 0;
+    }
+    event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1)
+}
+
 /// Pulls that go on until they are told to stop, on several nodes at once.
 #[derive(Default)]
 pub struct PullLoop {
     stop: AtomicBool,
     begun: AtomicUsize,
-    pulled: AtomicUsize,
-    failed: AtomicUsize,
+    finished: Mutex<Vec<Finished>>,
+}
+
+/// A pod that ran in the end.
+struct Finished {
+    lived: Range<Instant>,
+    images: usize,
+    failed: usize,
 }
 
 impl PullLoop {
@@ -113,16 +167,10 @@ impl PullLoop {
     ) -> Result<()> {
         while !self.stop.load(Ordering::Relaxed) {
             let images = next(self.begun.fetch_add(1, Ordering::Relaxed)).await?;
-            let pod = start(namespace, node, &images).await?;
-            eventually(&format!("{node} to run {images:?}"), PATIENCE * 2, async || {
-                match look(namespace, &pod.name_any()).await? {
-                    Some(Outcome::Ran(_)) => Ok(()),
-                    other => bail!("{other:?}"),
-                }
-            })
-            .await?;
-            self.count(namespace, &pod, images.len()).await?;
-            remove(namespace, &pod).await?;
+            let begun = Instant::now();
+            let failed = pull(namespace, node, &images).await?.failed;
+            let finished = Finished { lived: begun..Instant::now(), images: images.len(), failed };
+            self.finished.lock().unwrap_or_else(PoisonError::into_inner).push(finished);
         }
         Ok(())
     }
@@ -134,12 +182,23 @@ impl PullLoop {
 
     /// How many pulls succeeded.
     pub fn pulled(&self) -> usize {
-        self.pulled.load(Ordering::Relaxed)
+        self.sum(|pod| pod.images)
     }
 
     /// How many attempts failed.
     pub fn failed(&self) -> usize {
-        self.failed.load(Ordering::Relaxed)
+        self.sum(|pod| pod.failed)
+    }
+
+    /// How many attempts failed of pods of which no moment lies in any of these times.
+    pub fn failed_outside(&self, times: &[Range<Instant>]) -> usize {
+        let overlaps =
+            |pod: &Finished| times.iter().any(|time| pod.lived.start < time.end && time.start < pod.lived.end);
+        self.sum(|pod| if overlaps(pod) { 0 } else { pod.failed })
+    }
+
+    fn sum(&self, of: impl Fn(&Finished) -> usize) -> usize {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).iter().map(of).sum()
     }
 
     /// Returns when this many more pulls have succeeded.
@@ -154,24 +213,31 @@ impl PullLoop {
         })
         .await
     }
-
-    /// The kubelet tells each attempt as an event.
-    async fn count(&self, namespace: &TempNamespace<'_>, pod: &Pod, images: usize) -> Result<()> {
-        let uid = pod.uid().context("no uid")?;
-        let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
-        let events = namespace.api::<Event>().list(&about).await?.items;
-        let failed = events.iter().filter(|event| {
-            event.reason.as_deref() == Some("Failed")
-                && event.message.as_deref().is_some_and(|message| message.starts_with("Failed to pull image"))
-        });
-        let failed: i32 = failed.map(|event| event.count.unwrap_or(1)).sum();
-        self.failed.fetch_add(usize::try_from(failed)?, Ordering::Relaxed);
-        self.pulled.fetch_add(images, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 /// How long something took, as tests print it.
 pub fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failed_attempt_counts_however_the_kubelet_tells_it() {
+        let told = |event: Value| {
+            let mut whole = json!({"metadata": {}, "involvedObject": {}});
+            whole.as_object_mut().unwrap().extend(event.as_object().unwrap().clone());
+            failures(&serde_json::from_value(whole).unwrap())
+        };
+        let failed = "Failed to pull image \"a.b.svc/app:1\": not found";
+        let combined = format!("(combined from similar events): {failed}");
+        assert_eq!(told(json!({"reason": "Failed", "message": failed})), 1);
+        assert_eq!(told(json!({"reason": "Failed", "message": failed, "count": 3})), 3);
+        assert_eq!(told(json!({"reason": "Failed", "message": combined, "count": 4})), 4);
+        assert_eq!(told(json!({"reason": "Failed", "message": failed, "series": {"count": 5}})), 5);
+        assert_eq!(told(json!({"reason": "Failed", "message": "Error: ErrImagePull", "count": 3})), 0);
+        assert_eq!(told(json!({"reason": "BackOff", "message": failed, "count": 3})), 0);
+    }
 }

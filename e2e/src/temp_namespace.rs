@@ -1,6 +1,10 @@
 //! A namespace for one test, gone afterwards. It enforces the Pod Security Standard `restricted`, as careful clusters do, so
 //! every test shows that Berth passes it.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, PostParams};
@@ -8,6 +12,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use crate::cluster::{self, Cluster, NODE_NAMESPACE, OPERATOR_NAMESPACE};
+use crate::port_forward::PortForward;
 
 /// A namespace that one test has for itself.
 pub struct TempNamespace<'a> {
@@ -15,6 +20,8 @@ pub struct TempNamespace<'a> {
     pub name: String,
     /// The cluster it is in.
     pub cluster: &'a Cluster,
+    /// The ways to its Services that are open, by the Services' names.
+    ways: Mutex<BTreeMap<String, PortForward>>,
 }
 
 impl TempNamespace<'_> {
@@ -24,6 +31,23 @@ impl TempNamespace<'_> {
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client(), &self.name)
+    }
+
+    /// Where this machine reaches `port` of a Service whose address it does not reach.
+    ///
+    /// # Errors
+    /// When no pod is behind the Service.
+    pub fn forwarded(&self, service: &str, port: u16) -> Result<SocketAddr> {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = ways.get_mut(service)
+            && way.is_alive()
+        {
+            return Ok(way.address);
+        }
+        let way = PortForward::to_service(&self.name, service, port)?;
+        let address = way.address;
+        ways.insert(service.to_owned(), way);
+        Ok(address)
     }
 
     /// The cluster's API server.
@@ -50,7 +74,7 @@ pub async fn with_namespace(
         "pod-security.kubernetes.io/enforce": "restricted",
     }}}))?;
     api.create(&PostParams::default(), &namespace).await.with_context(|| format!("namespace {name}"))?;
-    let namespace = TempNamespace { name, cluster };
+    let namespace = TempNamespace { name, cluster, ways: Mutex::default() };
     let result = test(&namespace).await;
     if let Err(error) = &result {
         dump(&namespace.name, error);

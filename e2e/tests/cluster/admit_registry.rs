@@ -188,7 +188,7 @@ fn refusals() -> Vec<Refusal> {
 }
 
 /// What is accepted. Together they write every field.
-fn accepted() -> Vec<Value> {
+pub(crate) fn accepted() -> Vec<Value> {
     let digest = format!("sha256:{}", "0".repeat(64));
     vec![
         json!({"storage": {"persistentVolumeClaim": {"size": "10Gi"}}}),

@@ -1,11 +1,12 @@
 //! What stands in a Registry's way has a name, and a word on what to do about it.
 
 use anyhow::{Context as _, Result, ensure};
-use berth_e2e::cluster::{Cluster, PATIENCE, eventually, is_own_cluster, on_node};
+use berth_e2e::cluster::{Cluster, PATIENCE, eventually, is_own_cluster, on_node, run};
 use berth_e2e::managed_registry::{ManagedRegistry, light};
-use berth_e2e::temp_namespace::with_namespace;
+use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -130,31 +131,90 @@ async fn a_volume_that_cannot_be_written_to_is_named() -> Result<()> {
         return Ok(());
     }
     with_namespace(&cluster, "readonly", async |namespace| {
-        let name = &namespace.name;
         // The nodes share /tmp.
-        let folder = format!("/tmp/{name}");
+        let folder = format!("/tmp/{}", namespace.name);
         on_node("node1", &["mkdir", "-m", "0700", &folder])?;
-        let volumes: Api<PersistentVolume> = Api::all(namespace.client());
-        let volume = json!({"metadata": {"name": name}, "spec": {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "none",
-            "claimRef": {"namespace": name, "name": "mine"}, "hostPath": {"path": folder, "type": "Directory"}}});
-        volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
-        let claim = json!({"metadata": {"name": "mine"}, "spec": {
-            "accessModes": ["ReadWriteOnce"], "storageClassName": "none", "volumeName": name,
-            "resources": {"requests": {"storage": "1Gi"}}}});
-        namespace
-            .api::<PersistentVolumeClaim>()
-            .create(&PostParams::default(), &serde_json::from_value(claim)?)
-            .await?;
-        let spec = json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine"}}});
-        let registry = ManagedRegistry::create(namespace, "images", spec).await?;
-        let stalled = registry.wait_for("Stalled", "VolumeNotWritable").await;
-        if stalled.is_ok() {
-            volumes.delete(name, &DeleteParams::default()).await?;
-            on_node("node1", &["rmdir", &folder])?;
-        }
+        let stalled = on_a_folder(namespace, &folder).await;
+        Api::<PersistentVolume>::all(namespace.client()).delete(&namespace.name, &DeleteParams::default()).await?;
+        on_node("node1", &["rmdir", &folder])?;
         println!("an unwritable volume: {}", stalled?.message);
         Ok(())
     })
     .await
+}
+
+/// What a Registry says whose volume is this folder of a node.
+async fn on_a_folder(namespace: &TempNamespace<'_>, folder: &str) -> Result<Condition> {
+    let name = &namespace.name;
+    let volume = json!({"metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "none",
+        "claimRef": {"namespace": name, "name": "mine"}, "hostPath": {"path": folder, "type": "Directory"}}});
+    let volumes: Api<PersistentVolume> = Api::all(namespace.client());
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume)?).await?;
+    let claim = json!({"metadata": {"name": "mine"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "storageClassName": "none", "volumeName": name,
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    let claims = namespace.api::<PersistentVolumeClaim>();
+    claims.create(&PostParams::default(), &serde_json::from_value(claim)?).await?;
+    let spec = json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine"}}});
+    ManagedRegistry::create(namespace, "images", spec).await?.wait_for("Stalled", "VolumeNotWritable").await
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_exist_is_named_with_the_field_to_correct() -> Result<()> {
+    const IMAGE: &str = "registry.invalid/berth-registry:none";
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "no-image", async |namespace| {
+        let mut spec = light();
+        spec["image"] = json!({"repository": "registry.invalid/berth-registry", "tag": "none"});
+        let registry = ManagedRegistry::create(namespace, "images", spec).await?;
+        let stalled = registry.wait_for("Stalled", "ImagePullFailed").await?;
+        let says = format!(
+            "the image {IMAGE} cannot be pulled; correct spec.image or its pullSecrets, or make the image available: "
+        );
+        let why = stalled.message.strip_prefix(&says).with_context(|| stalled.message.clone())?;
+        ensure!(why.contains(IMAGE), "it does not repeat what the kubelet said: {why:?}");
+        let ready = registry.wait_for("Ready", "ImagePullFailed").await?;
+        ensure!(ready.status == "False" && ready.message == stalled.message, "{ready:?}");
+        println!("an image that does not exist: {}", stalled.message);
+        // As the message says.
+        registry.patch(json!({"spec": {"image": null}})).await?;
+        registry.wait_ready().await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_default_class_is_named_and_the_command_in_the_message_helps() -> Result<()> {
+    if !is_own_cluster("a_cluster_without_a_default_class_is_named_and_the_command_in_the_message_helps") {
+        return Ok(());
+    }
+    // Whoever asks for a volume meanwhile would have to wait.
+    let cluster = Cluster::alone().await?;
+    mark_as_default(false)?;
+    let result = with_namespace(&cluster, "no-class", async |namespace| {
+        const SAYS: &str = "the cluster has no default StorageClass; create a second Registry with spec.storage.persistentVolumeClaim.storageClassName, or let an administrator mark a class as default: ";
+        let spec = json!({"storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
+        let registry = ManagedRegistry::create(namespace, "images", spec).await?;
+        let stalled = registry.wait_for("Stalled", "NoDefaultStorageClass").await?;
+        let advice = stalled.message.strip_prefix(SAYS).with_context(|| stalled.message.clone())?;
+        registry.wait_for("StorageReady", "NoDefaultStorageClass").await?;
+        registry.wait_for("Ready", "NoDefaultStorageClass").await?;
+        println!("no default class: {}", stalled.message);
+        // Word by word; the class had the annotation with another value.
+        let command = format!("{} --overwrite", advice.replace("<name>", CLASS));
+        run("sh", &["-c", &command])?;
+        registry.wait_ready().await.map(drop)
+    })
+    .await;
+    mark_as_default(true)?;
+    result
+}
+
+/// The class that the test cluster's volumes are of unless they say otherwise.
+const CLASS: &str = "e2e";
+
+fn mark_as_default(is_default: bool) -> Result<()> {
+    let mark = format!("storageclass.kubernetes.io/is-default-class={is_default}");
+    run("kubectl", &["annotate", "storageclass", CLASS, &mark, "--overwrite"]).map(drop)
 }

@@ -1,5 +1,6 @@
 //! Certificates, authorities and pods are replaced while nodes pull.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,8 +23,8 @@ async fn certificate_and_authority_rotate_with_no_failed_pull_and_no_rollout() -
     let cluster = Cluster::shared().await?;
     with_namespace(&cluster, "rotate", async |namespace| {
         let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
-        let nodes = trusted_nodes(&registry).await?;
-        let pods = identities(&registry).await?;
+        let nodes = registry.trusted_nodes().await?;
+        let pods = registry.identities().await?;
         let pulls = PullLoop::default();
         // Nothing that is pulled was there before, and what pushes trusts what the status shows at that moment.
         let fresh = async |number: usize| {
@@ -44,7 +45,7 @@ async fn certificate_and_authority_rotate_with_no_failed_pull_and_no_rollout() -
         rotated?;
         looped?;
         ensure!(pulls.failed() == 0, "{} pulls failed", pulls.failed());
-        ensure!(identities(&registry).await? == pods, "pods were replaced or restarted");
+        ensure!(registry.identities().await? == pods, "pods were replaced or restarted");
         Ok(())
     })
     .await
@@ -85,7 +86,7 @@ async fn a_password_is_replaced_when_asked_and_comes_back_when_deleted() -> Resu
     let cluster = Cluster::shared().await?;
     with_namespace(&cluster, "password", async |namespace| {
         let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
-        let (pods, old) = (identities(&registry).await?, registry.client().await?);
+        let (pods, old) = (registry.identities().await?, registry.client().await?);
         let first = registry.password().await?;
         let begun = Instant::now();
         registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-password": "1"}}})).await?;
@@ -113,7 +114,7 @@ async fn a_password_is_replaced_when_asked_and_comes_back_when_deleted() -> Resu
         .await?;
         ensure!(registry.admin_secret().await? != lost, "it came back under a name that others know");
         println!("the deleted Secret came back after {}", seconds(begun.elapsed()));
-        ensure!(identities(&registry).await? == pods, "pods were replaced or restarted");
+        ensure!(registry.identities().await? == pods, "pods were replaced or restarted");
         Ok(())
     })
     .await
@@ -125,7 +126,7 @@ async fn pulls_fail_only_while_the_only_pod_is_replaced() -> Result<()> {
     with_namespace(&cluster, "replace", async |namespace| {
         let spec = json!({"storage": {"persistentVolumeClaim": {"size": "1Gi"}}});
         let registry = ManagedRegistry::ready(namespace, "images", spec).await?;
-        let nodes = trusted_nodes(&registry).await?;
+        let nodes = registry.trusted_nodes().await?;
         let client = registry.client().await?;
         const IMAGES: usize = 150;
         for number in 0..IMAGES {
@@ -134,11 +135,7 @@ async fn pulls_fail_only_while_the_only_pod_is_replaced() -> Result<()> {
         let pulls = PullLoop::default();
         let next = async |number: usize| Ok(vec![format!("{}/app:{}", registry.host(), number % IMAGES)]);
         let replace = async {
-            let result = async {
-                replace(&registry, &pulls, "told to end", &DeleteParams::default()).await?;
-                replace(&registry, &pulls, "killed", &DeleteParams::default().grace_period(0)).await
-            };
-            let result = result.await;
+            let result = replace_twice(&registry, &pulls).await;
             pulls.stop();
             result
         };
@@ -147,14 +144,30 @@ async fn pulls_fail_only_while_the_only_pod_is_replaced() -> Result<()> {
         let loops = futures::future::try_join_all(busy.map(|node| pulls.pull(namespace, node, &next)));
         let (replaced, looped) = futures::join!(replace, loops);
         println!("every one of {} pulls succeeded in the end, {} attempts had failed", pulls.pulled(), pulls.failed());
-        replaced?;
-        looped.map(drop)
+        let under_way = replaced?;
+        looped?;
+        let failed = pulls.failed_outside(&under_way);
+        ensure!(failed == 0, "{failed} attempts failed of pods that began and ended while a pod served");
+        Ok(())
     })
     .await
 }
 
+/// Replaces the only pod in either way; returns when it was under way.
+async fn replace_twice(registry: &ManagedRegistry<'_>, pulls: &PullLoop) -> Result<[Range<Instant>; 2]> {
+    Ok([
+        replace(registry, pulls, "told to end", &DeleteParams::default()).await?,
+        replace(registry, pulls, "killed", &DeleteParams::default().grace_period(0)).await?,
+    ])
+}
+
 /// Deletes the only pod while pulls go on, and waits for the next one.
-async fn replace(registry: &ManagedRegistry<'_>, pulls: &PullLoop, how: &str, delete: &DeleteParams) -> Result<()> {
+async fn replace(
+    registry: &ManagedRegistry<'_>,
+    pulls: &PullLoop,
+    how: &str,
+    delete: &DeleteParams,
+) -> Result<Range<Instant>> {
     pulls.more(12).await?;
     let (pulled, failed) = (pulls.pulled(), pulls.failed());
     let pod = registry.pods().await?.into_iter().next().context("no pod")?;
@@ -167,33 +180,13 @@ async fn replace(registry: &ManagedRegistry<'_>, pulls: &PullLoop, how: &str, de
     })
     .await?;
     let after = seconds(begun.elapsed());
+    registry.wait_ready().await?;
+    let ended = Instant::now();
     pulls.more(12).await?;
     println!(
         "the only pod was {how}, and another served alone after {after}: {} of {} attempts to pull failed",
         pulls.failed() - failed,
         pulls.pulled() - pulled + pulls.failed() - failed
     );
-    registry.wait_ready().await.map(drop)
-}
-
-/// The nodes that can pull, once all have been heard of.
-async fn trusted_nodes(registry: &ManagedRegistry<'_>) -> Result<Vec<String>> {
-    let examples = eventually("every node to be heard of", PATIENCE, async || {
-        let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
-        ensure!(nodes.unknown == 0 && nodes.trusted > 0, "{nodes:?}");
-        Ok(nodes.examples)
-    })
-    .await?;
-    let mut nodes = registry.namespace.cluster.nodes().await?;
-    nodes.retain(|node| examples.iter().all(|example| example.node != *node));
-    Ok(nodes)
-}
-
-/// The pods' uids, and how often they were restarted.
-async fn identities(registry: &ManagedRegistry<'_>) -> Result<Vec<(Option<String>, i32)>> {
-    let restarts = |pod: &Pod| {
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        statuses.into_iter().flatten().map(|status| status.restart_count).sum()
-    };
-    Ok(registry.pods().await?.iter().map(|pod| (pod.uid(), restarts(pod))).collect())
+    Ok(begun..ended)
 }

@@ -5,65 +5,82 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::cluster::{Cluster, PATIENCE, eventually, own_cluster};
 use berth_e2e::managed_registry::{ManagedRegistry, condition};
-use berth_e2e::pod::{self, Outcome, seconds};
+use berth_e2e::pod::{self, Outcome, Pulled, seconds};
 use berth_e2e::push::{push, speaking};
-use berth_e2e::temp_namespace::with_namespace;
+use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
 use berth_operator::api::Registry;
-use berth_operator::api::registry::StorageType;
+use berth_operator::api::registry::{NodesStatus, StorageType};
 use http::StatusCode;
 use kube::api::PostParams;
+
+/// What the pods say.
+const WORDS: &str = "six lines";
 
 #[tokio::test]
 async fn six_lines_give_a_registry_that_every_node_with_certs_d_pulls_from() -> Result<()> {
     let cluster = Cluster::shared().await?;
     with_namespace(&cluster, "six", async |namespace| {
         let begun = Instant::now();
-        let six_lines = format!(
-            "apiVersion: berth.dev/v1alpha1\n\
-             kind: Registry\n\
-             metadata: {{name: images, namespace: {}}}\n\
-             spec:\n  \
-               storage: {{persistentVolumeClaim: {{size: 10Gi}}}}\n",
-            namespace.name
-        );
-        let written: Registry = serde_yaml::from_str(&six_lines)?;
-        namespace.api::<Registry>().create(&PostParams::default(), &written).await?;
-        let registry = ManagedRegistry { namespace, name: "images" };
-        registry.wait_ready().await?;
+        let registry = six_lines(namespace).await?;
         println!("six lines to Ready: {}", seconds(begun.elapsed()));
-
         // Nobody comes in without a password, and TLS is verified by what the status shows.
         let anonymous =
             berth_e2e::http::Client::plain(registry.address().await?).trusting(&registry.ca_bundle().await?)?;
         ensure!(anonymous.get("/v2/").await?.status == StatusCode::UNAUTHORIZED, "it lets anybody in");
-        push(&registry.client().await?, "app", "1", &speaking("six lines")?).await?;
+        push(&registry.client().await?, "app", "1", &speaking(WORDS)?).await?;
 
         let node = cluster.nodes().await?.into_iter().next().context("no node")?;
         let image = format!("{}/app:1", registry.host());
         eventually("the first pull", PATIENCE, async || {
             let outcome = pod::run(namespace, &node, std::slice::from_ref(&image)).await?;
-            ensure!(outcome == Outcome::Ran(vec!["six lines".into()]), "{outcome:?}");
+            ensure!(outcome == Outcome::Ran(vec![WORDS.into()]), "{outcome:?}");
             Ok(())
         })
         .await?;
         println!("six lines to a pod that ran: {}", seconds(begun.elapsed()));
 
-        let status = wait_for_nodes(&registry).await?;
+        let nodes = wait_for_nodes(&registry).await?;
         println!("what the status says of nodes came after {}", seconds(begun.elapsed()));
-        let examples = status.nodes.context("no status.nodes")?.examples;
-        for node in cluster.nodes().await? {
-            let reported = examples.iter().find(|example| example.node == node);
-            let outcome = pod::run(namespace, &node, &spellings(&registry)).await?;
-            println!("{node}: reported {:?}, a pod {outcome:?}", reported.map_or("Trusted", |example| &example.reason));
-            let agrees = match &outcome {
-                Outcome::Ran(said) => reported.is_none() && said.iter().all(|words| words == "six lines"),
-                Outcome::Refused(_) => reported.is_some(),
-            };
-            ensure!(agrees, "{node} is reported as {reported:?}, but its pod {outcome:?}");
-        }
-        Ok(())
+        every_node_does_as_reported(&registry, &nodes).await
     })
     .await
+}
+
+/// The README's, applied and ready.
+async fn six_lines<'a>(namespace: &'a TempNamespace<'a>) -> Result<ManagedRegistry<'a>> {
+    let six_lines = format!(
+        "apiVersion: berth.dev/v1alpha1\n\
+         kind: Registry\n\
+         metadata: {{name: images, namespace: {}}}\n\
+         spec:\n  \
+           storage: {{persistentVolumeClaim: {{size: 10Gi}}}}\n",
+        namespace.name
+    );
+    let written: Registry = serde_yaml::from_str(&six_lines)?;
+    namespace.api::<Registry>().create(&PostParams::default(), &written).await?;
+    let registry = ManagedRegistry { namespace, name: "images" };
+    registry.wait_ready().await?;
+    Ok(registry)
+}
+
+/// A pod on each node: it runs, by every spelling, where the status says so, and is refused where the status names the node.
+async fn every_node_does_as_reported(registry: &ManagedRegistry<'_>, nodes: &NodesStatus) -> Result<()> {
+    let (namespace, spellings) = (registry.namespace, spellings(registry));
+    for node in namespace.cluster.nodes().await? {
+        match nodes.examples.iter().find(|example| example.node == node) {
+            None => {
+                let Pulled { said, failed } = pod::pull(namespace, &node, &spellings).await?;
+                ensure!(said == vec![WORDS; spellings.len()], "{node}: {said:?}");
+                println!("{node}: reported Trusted, a pod ran by {} spellings after {failed} failed pulls", said.len());
+            }
+            Some(example) => {
+                let outcome = pod::run(namespace, &node, &spellings).await?;
+                ensure!(matches!(outcome, Outcome::Refused(_)), "{example:?}, but its pod {outcome:?}");
+                println!("{node}: reported {}, a pod {outcome:?}", example.reason);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The names that the nodes know it by.
@@ -74,16 +91,11 @@ fn spellings(registry: &ManagedRegistry<'_>) -> Vec<String> {
     all.into_iter().map(|host| format!("{host}/app:1")).collect()
 }
 
-/// The status once it knows of every node, after checking what it says of everything else.
-async fn wait_for_nodes(registry: &ManagedRegistry<'_>) -> Result<berth_operator::api::RegistryStatus> {
-    let status = eventually("status.nodes to know every node", PATIENCE, async || {
-        let status = registry.get().await?.status.context("no status")?;
-        let nodes = status.nodes.as_ref().context("no status.nodes")?;
-        ensure!(nodes.unknown == 0, "{nodes:?}");
-        Ok(status)
-    })
-    .await?;
+/// What the status says of nodes once it knows of every one, after checking what it says of everything else.
+async fn wait_for_nodes(registry: &ManagedRegistry<'_>) -> Result<NodesStatus> {
+    let nodes = registry.known_by_nodes().await?;
     let found = registry.get().await?;
+    let status = found.status.as_ref().context("no status")?;
     ensure!(status.observed_generation == found.metadata.generation, "{:?}", status.observed_generation);
     ensure!(status.url == Some(format!("https://{}", registry.host())), "{:?}", status.url);
     ensure!(status.ca_bundle.as_ref().is_some_and(|bundle| bundle.contains("BEGIN CERTIFICATE")), "no caBundle");
@@ -97,11 +109,10 @@ async fn wait_for_nodes(registry: &ManagedRegistry<'_>) -> Result<berth_operator
     }
     ensure!(condition(&found, "Stalled").is_none(), "it is stalled");
     if own_cluster().is_some() {
-        let nodes = status.nodes.as_ref().context("no status.nodes")?;
         let named: Vec<(&str, &str)> =
             nodes.examples.iter().map(|example| (example.node.as_str(), example.reason.as_str())).collect();
         ensure!((nodes.desired, nodes.trusted, nodes.unsupported) == (3, 2, 1), "{nodes:?}");
         ensure!(named == [("node3", "NoConfigPath")], "{nodes:?}");
     }
-    Ok(status)
+    Ok(nodes)
 }
