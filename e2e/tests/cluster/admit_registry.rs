@@ -110,6 +110,13 @@ fn storage(message: &'static str, before: Value, after: Value) -> Refusal {
     Refusal { message, name: None, before: Some(json!({"storage": before})), after: json!({"storage": after}) }
 }
 
+/// A change of a Service into another.
+#[expect(clippy::needless_pass_by_value, reason = "the rows of the table hold the values in place")]
+fn service(message: &'static str, before: Value, after: Value) -> Refusal {
+    let with = |service: &Value| json!({"storage": {"emptyDir": {}}, "service": service});
+    Refusal { message, name: None, before: Some(with(&before)), after: with(&after) }
+}
+
 fn merge(into: &mut Value, more: Value) {
     if let (Value::Object(into), Value::Object(more)) = (into, more) {
         into.extend(more);
@@ -124,10 +131,11 @@ fn refusals() -> Vec<Refusal> {
     const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], or replicas: 1";
     const DRAIN: &str = "drainTimeout: write at most 1h";
     const IMAGE: &str = "image: write tag or digest, not both";
-    const ANNOTATIONS: &str = "podTemplate.annotations: keys that begin with berth.dev/ are the operator's; write another key";
+    const ANNOTATIONS: &str = "podTemplate.annotations: keys that begin with berth.dev/ or container.apparmor.security.beta.kubernetes.io/ are the operator's; write another key";
     const LABELS: &str = "podTemplate.labels: keys that begin with berth.dev/ or app.kubernetes.io/ are the operator's; write another key";
     const SERVICE_ANNOTATIONS: &str = "service.annotations: keys that begin with berth.dev/ are the operator's; write another key";
     const BALANCER: &str = "service.loadBalancerClass: write service.type: LoadBalancer beside it, or leave it out";
+    const OTHER_BALANCER: &str = "service.loadBalancerClass cannot change while there is a load balancer; write service.type: ClusterIP first, then LoadBalancer with the other class";
     const SIZE: &str = "storage.persistentVolumeClaim.size: write a size above zero, such as 10Gi";
     const SIZE_OR_CLAIM: &str = "storage.persistentVolumeClaim: write size to get a new volume, or existingClaim to use one you have; one of the two, not both";
     const CLAIMS_OWN: &str = "storage.persistentVolumeClaim: storageClassName and accessModes are the existing claim's own; leave them out beside existingClaim";
@@ -151,12 +159,16 @@ fn refusals() -> Vec<Refusal> {
         beside_storage(DRAIN, json!({"drainTimeout": "61m"})),
         beside_storage(IMAGE, json!({"image": {"tag": "1", "digest": format!("sha256:{}", "0".repeat(64))}})),
         beside_storage(ANNOTATIONS, json!({"podTemplate": {"annotations": {"berth.dev/config-hash": "0"}}})),
+        beside_storage(ANNOTATIONS, json!({"podTemplate": {"annotations": {"container.apparmor.security.beta.kubernetes.io/registry": "unconfined"}}})),
         beside_storage(LABELS, json!({"podTemplate": {"labels": {"berth.dev/registry": "another"}}})),
         beside_storage(LABELS, json!({"podTemplate": {"labels": {"app.kubernetes.io/component": "x"}}})),
         beside_storage(LABELS, json!({"podTemplate": {"labels": {"pod-template-hash": "x"}}})),
         beside_storage(SERVICE_ANNOTATIONS, json!({"service": {"annotations": {"berth.dev/x": "y"}}})),
         beside_storage(BALANCER, json!({"service": {"loadBalancerClass": "example.com/lb"}})),
         beside_storage(BALANCER, json!({"service": {"type": "ClusterIP", "loadBalancerClass": "example.com/lb"}})),
+        service(OTHER_BALANCER, json!({"type": "LoadBalancer", "loadBalancerClass": "a.example/lb"}), json!({"type": "LoadBalancer", "loadBalancerClass": "b.example/lb"})),
+        service(OTHER_BALANCER, json!({"type": "LoadBalancer", "loadBalancerClass": "a.example/lb"}), json!({"type": "LoadBalancer"})),
+        service(OTHER_BALANCER, json!({"type": "LoadBalancer"}), json!({"type": "LoadBalancer", "loadBalancerClass": "b.example/lb"})),
         new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "0"}}})),
         new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "0Gi"}}})),
         new(SIZE_OR_CLAIM, json!({"storage": {"persistentVolumeClaim": {}}})),

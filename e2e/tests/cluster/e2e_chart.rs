@@ -33,6 +33,7 @@ async fn lifecycle(cluster: &Cluster) -> Result<()> {
     with_namespace(cluster, "chart", async |namespace| {
         let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
         upgrades(&registry).await?;
+        cleans_nodes_when_asked(&registry).await?;
         refuses_to_go(namespace)?;
         goes_when_forced(&registry).await?;
         comes_back_under_another_name(&registry).await
@@ -79,10 +80,34 @@ async fn upgrades(registry: &ManagedRegistry<'_>) -> Result<()> {
     registry.wait_ready().await?;
     ensure!(registry.pod_names().await? == pods, "the upgrade of the operator replaced pods of a Registry");
     let tested = run("helm", &["test", "berth", NAMESPACE, "--logs"])?;
-    ensure!(tested.contains("Registries, none failed"), "{tested}");
+    ensure!(tested.contains(" 0 failed") && !tested.contains(" 0 answered"), "{tested}");
     println!(
         "helm upgrade and helm test: {}",
         tested.lines().filter(|line| line.contains("Regist")).collect::<Vec<_>>().join("; ")
+    );
+    Ok(())
+}
+
+/// As the documentation says: before the agents are switched off.
+async fn cleans_nodes_when_asked(registry: &ManagedRegistry<'_>) -> Result<()> {
+    let upgrade = |change: &str| {
+        let args = ["upgrade", "berth", CHART, NAMESPACE, "--reuse-values", change, "--wait", "--timeout=5m"];
+        run("helm", &args).map(drop)
+    };
+    let rolled_out =
+        || run("kubectl", &["-n", NODE_NAMESPACE, "rollout", "status", "daemonset/berth-node-agent", "--timeout=3m"]);
+    upgrade("--set=nodeAgent.cleanup=true")?;
+    rolled_out()?;
+    for node in &registry.namespace.cluster.nodes().await? {
+        let found = on_node(node, &["find", "/etc/containerd", "-mindepth", "1"])?;
+        ensure!(found.lines().eq(["/etc/containerd/config.toml"]), "{node}: {found}");
+    }
+    registry.wait_for("NodesReady", "AgentDisabled").await?;
+    upgrade("--set=nodeAgent.cleanup=false")?;
+    rolled_out()?;
+    println!(
+        "nodeAgent.cleanup left every node as it was; afterwards {:?} pull again",
+        registry.trusted_nodes().await?
     );
     Ok(())
 }
@@ -123,6 +148,7 @@ async fn goes_when_forced(registry: &ManagedRegistry<'_>) -> Result<()> {
     }
     let left = left_of_release("berth").await?;
     ensure!(left == ["customresourcedefinition.apiextensions.k8s.io/registries.berth.dev"], "{left:?}");
+    no_lease_is_left().await?;
     ensure!(registry.keyring().await?.is_some(), "the keys of a living Registry are gone");
     let answer = registry.client().await?.get("/v2/").await?;
     ensure!(answer.status == StatusCode::OK, "the Registry does not serve any more: {}", answer.status);
@@ -157,6 +183,16 @@ async fn left_of_release(release: &str) -> Result<Vec<String>> {
     }
 }
 
+/// It has no label of the release, whose operator made it: it goes with the ServiceAccount.
+async fn no_lease_is_left() -> Result<()> {
+    eventually("the Lease to go", PATIENCE, async || {
+        let left = run("kubectl", &["get", "leases", NAMESPACE, "-o", "name", "--ignore-not-found"])?;
+        ensure!(left.is_empty(), "{left}");
+        Ok(())
+    })
+    .await
+}
+
 async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result<()> {
     let password = registry.password().await?;
     let pods = registry.pod_names().await?;
@@ -177,6 +213,9 @@ async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result
     ensure!(registry.pod_names().await? == pods, "pods were replaced");
     registry.delete().await?;
     run("helm", &["uninstall", "two", NAMESPACE, "--wait", "--timeout=5m"])?;
+    let left = left_of_release("two").await?;
+    ensure!(left.is_empty(), "{left:?}");
+    no_lease_is_left().await?;
     println!("back as another release with crds.enabled=false: the Registry went on with its pods and its password");
     Ok(())
 }

@@ -1,25 +1,29 @@
-//! Certificates, authorities and pods are replaced while nodes pull.
+//! Certificates, authorities, credentials and pods are replaced while nodes pull.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use berth_e2e::cluster::{Cluster, PATIENCE, eventually};
+use berth_e2e::cluster::{Cluster, PATIENCE, eventually, on_node, own_cluster};
+use berth_e2e::http::{Client, nothing};
 use berth_e2e::managed_registry::{ManagedRegistry, light};
 use berth_e2e::pod::{PullLoop, seconds};
 use berth_e2e::push::{push, speaking};
 use berth_e2e::temp_namespace::with_namespace;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 /// A kubelet brings a changed Secret to its pods within a minute or two.
 const PROPAGATION: Duration = Duration::from_secs(300);
+/// A new authority is trusted for five minutes before it signs, and a feared credential refused two minutes after pods and
+/// nodes have heard of another.
+const OVERLAP: Duration = Duration::from_secs(900);
 
 #[tokio::test]
-async fn certificate_and_authority_rotate_with_no_failed_pull_and_no_rollout() -> Result<()> {
+async fn certificate_authority_and_node_credential_rotate_with_no_failed_pull_and_no_rollout() -> Result<()> {
     let cluster = Cluster::shared().await?;
     with_namespace(&cluster, "rotate", async |namespace| {
         let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
@@ -67,18 +71,54 @@ async fn rotate(registry: &ManagedRegistry<'_>, pulls: &PullLoop) -> Result<()> 
     ensure!(handled.as_deref() == Some("1"), "{handled:?}");
     pulls.more(4).await?;
 
-    let old = registry.ca_bundle().await?;
+    let ask = json!({"berth.dev/rotate-authority": "1", "berth.dev/rotate-node-credential": "1"});
+    let (old, feared) = (registry.ca_bundle().await?, node_credential(registry).await?);
+    registry.patch(json!({"metadata": {"annotations": ask}})).await?;
+    futures::try_join!(authority_replaced(registry, &old), node_credential_refused(registry, feared))?;
+    pulls.more(4).await
+}
+
+async fn authority_replaced(registry: &ManagedRegistry<'_>, old: &str) -> Result<()> {
     let begun = Instant::now();
-    registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-authority": "1"}}})).await?;
-    eventually("another authority to be the only one", PROPAGATION, async || {
+    eventually("another authority to be the only one", OVERLAP, async || {
         let bundle = registry.ca_bundle().await?;
         ensure!(!bundle.contains(old.trim()), "the old one is trusted");
-        registry.served_certificate().await?;
-        Ok(())
+        registry.served_certificate().await.map(drop)
     })
     .await?;
     println!("a new authority had replaced the old one after {}", seconds(begun.elapsed()));
-    pulls.more(4).await
+    Ok(())
+}
+
+async fn node_credential_refused(registry: &ManagedRegistry<'_>, feared: Option<String>) -> Result<()> {
+    let begun = Instant::now();
+    eventually("the request for a node credential to be fulfilled", OVERLAP, async || {
+        let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
+        ensure!(nodes.handled_credential_rotation.as_deref() == Some("1"), "{nodes:?}");
+        Ok(())
+    })
+    .await?;
+    println!("the old node credential was refused after {}", seconds(begun.elapsed()));
+    let Some(feared) = feared else { return Ok(()) };
+    let present = async |credential: &str| {
+        let client = Client::plain(registry.address().await?).trusting(&registry.ca_bundle().await?)?;
+        client.send(Method::GET, "/v2/", &[("authorization", credential)], nothing()).await
+    };
+    present(&feared).await?.expect(StatusCode::UNAUTHORIZED)?;
+    let current = node_credential(registry).await?.context("no node has a credential")?;
+    present(&current).await?.expect(StatusCode::OK).map(drop)
+}
+
+/// What a node presents, where it can be looked into.
+async fn node_credential(registry: &ManagedRegistry<'_>) -> Result<Option<String>> {
+    if own_cluster().is_none() {
+        return Ok(None);
+    }
+    let node = registry.trusted_nodes().await?.into_iter().next().context("no node")?;
+    let hosts = on_node(&node, &["cat", &format!("/etc/containerd/certs.d/{}/hosts.toml", registry.host())])?;
+    let (_, rest) = hosts.split_once("\"Basic ").context("no credential in hosts.toml")?;
+    let credential = rest.split('"').next().unwrap_or_default();
+    Ok(Some(format!("Basic {credential}")))
 }
 
 #[tokio::test]
@@ -112,8 +152,38 @@ async fn a_password_is_replaced_when_asked_and_comes_back_when_deleted() -> Resu
             Ok(())
         })
         .await?;
-        ensure!(registry.admin_secret().await? != lost, "it came back under a name that others know");
+        ensure!(registry.admin_secret().await? == lost, "it came back under another name");
         println!("the deleted Secret came back after {}", seconds(begun.elapsed()));
+        ensure!(registry.identities().await? == pods, "pods were replaced or restarted");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_pods_mount_comes_back_when_deleted_and_no_pod_is_replaced_for_it() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "mounted", async |namespace| {
+        let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
+        let (pods, secrets) = (registry.identities().await?, namespace.api::<Secret>());
+        let server = async || {
+            let found = secrets.list(&ListParams::default()).await?;
+            let names = found.items.iter().map(kube::ResourceExt::name_any);
+            names.into_iter().find(|name| name.starts_with("images-server-")).context("there is none")
+        };
+        let lost = server().await?;
+        secrets.delete(&lost, &DeleteParams::default()).await?;
+        let begun = Instant::now();
+        let touch =
+            async |at: u64| registry.patch(json!({"metadata": {"annotations": {"test": at.to_string()}}})).await;
+        eventually("the deleted Secret to come back", PROPAGATION, async || {
+            touch(begun.elapsed().as_secs() / 10).await?;
+            ensure!(server().await? == lost, "under another name");
+            Ok(())
+        })
+        .await?;
+        println!("the Secret that pods mount came back after {}", seconds(begun.elapsed()));
+        registry.wait_ready().await?;
         ensure!(registry.identities().await? == pods, "pods were replaced or restarted");
         Ok(())
     })

@@ -1,9 +1,10 @@
 //! `watchNamespaces`: the operator has rights in the namespaces that it was given, and says so elsewhere.
 
 use anyhow::{Context as _, Result, ensure};
-use berth_e2e::cluster::{Cluster, OPERATOR_NAMESPACE, is_own_cluster, run};
+use berth_e2e::cluster::{Cluster, OPERATOR_NAMESPACE, PATIENCE, eventually, is_own_cluster, run};
 use berth_e2e::managed_registry::{ManagedRegistry, light};
 use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
+use serde_json::json;
 
 #[tokio::test]
 async fn a_registry_where_the_operator_has_no_rights_says_which_command_grants_them() -> Result<()> {
@@ -23,7 +24,7 @@ async fn a_registry_where_the_operator_has_no_rights_says_which_command_grants_t
 async fn serves_only(given: &TempNamespace<'_>, other: &TempNamespace<'_>) -> Result<()> {
     upgrade(&format!("--set=watchNamespaces={{{}}}", given.name))?;
     has_rights_in(&[&given.name])?;
-    ManagedRegistry::ready(given, "images", light()).await?;
+    let served = ManagedRegistry::ready(given, "images", light()).await?;
     let refused = ManagedRegistry::create(other, "images", light()).await?;
     let stalled = refused.wait_for("Stalled", "NamespaceNotGranted").await?;
     refused.wait_for("Ready", "NamespaceNotGranted").await?;
@@ -43,6 +44,25 @@ async fn serves_only(given: &TempNamespace<'_>, other: &TempNamespace<'_>) -> Re
     has_rights_in(&[&given.name, &other.name])?;
     refused.wait_ready().await?;
     println!("after that command it was ready");
+    goes_on_where_it_may(&served, &refused).await
+}
+
+/// Rights that somebody took away in one namespace hold up nobody in another, also when an operator begins.
+async fn goes_on_where_it_may(served: &ManagedRegistry<'_>, refused: &ManagedRegistry<'_>) -> Result<()> {
+    run("kubectl", &["-n", &refused.namespace.name, "delete", "rolebinding", "berth-registries"])?;
+    let operator = ["-n", OPERATOR_NAMESPACE, "rollout"];
+    run("kubectl", &[&operator[..], &["restart", "deployment/berth-operator"]].concat())?;
+    run("kubectl", &[&operator[..], &["status", "deployment/berth-operator", "--timeout=3m"]].concat())?;
+    let ask = json!({"metadata": {"annotations": {"berth.dev/rotate-certificates": "1"}}});
+    served.patch(ask).await?;
+    eventually("the Registry that may be served to be served", PATIENCE, async || {
+        let certificate = served.get().await?.status.and_then(|status| status.certificate).unwrap_or_default();
+        ensure!(certificate.handled_certificate_rotation.as_deref() == Some("1"), "{certificate:?}");
+        Ok(())
+    })
+    .await?;
+    let stalled = refused.wait_for("Stalled", "Forbidden").await?;
+    println!("rights taken away in one namespace: {}; the other went on", stalled.message);
     Ok(())
 }
 
