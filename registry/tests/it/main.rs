@@ -15,6 +15,7 @@ mod referrers;
 mod registry_under_test;
 mod served;
 mod serving;
+mod stalled_pulls;
 mod tags;
 mod tls;
 mod uploads;
