@@ -19,8 +19,8 @@ use crate::served::exchange;
 const BLOB: usize = 24 << 20;
 const PULLS: usize = 200;
 
-/// What 200 of them may cost together: 256 KiB each for the piece that is on its way, and some for the connection. A piece of
-/// each size up to 512 KiB was kept before, which made 190 MiB.
+/// What 200 of them may cost together: a small piece or two and the connection for each, and the few large pieces that there are
+/// for all. When each kept the pieces of all sizes that it had grown through, they held 275 MiB over HTTP/1 and 199 over HTTP/2.
 const MOST: usize = PULLS * (320 << 10);
 
 struct Process {
