@@ -22,6 +22,7 @@ use self::nodes::Nodes;
 pub use self::policy::{Action, allows};
 pub use self::principal::Principal;
 use crate::config::FileError;
+use crate::fairness::Source;
 
 /// A user name and a password, as someone sent them.
 pub struct Credentials {
@@ -80,11 +81,16 @@ impl Access {
         &self.realm
     }
 
-    /// Finds out who sent `credentials`.
+    /// Finds out who sent `credentials`. `from` is no part of who they are: it decides whose turn it is to have a password
+    /// checked.
     ///
     /// # Errors
     /// When it is nobody we know, or when there is no time to find out.
-    pub async fn authenticate(&self, credentials: Option<Credentials>) -> Result<Principal, Refusal> {
+    pub async fn authenticate(
+        &self,
+        credentials: Option<Credentials>,
+        from: Option<Source>,
+    ) -> Result<Principal, Refusal> {
         if self.open {
             return Ok(Principal::Anyone);
         }
@@ -93,7 +99,7 @@ impl Access {
             return Ok(node);
         }
         match &self.htpasswd {
-            Some(htpasswd) => htpasswd.verify(credentials).await,
+            Some(htpasswd) => htpasswd.verify(credentials, from).await,
             None => Err(Refusal::Unauthenticated),
         }
     }

@@ -11,6 +11,7 @@
 //! | `blobs`, `uploads`, `manifests`, `tags`, `referrers`, `catalog` | one resource each |
 //! | `range`, `content_range`, `conditional`, `query`, `paging` | what headers and queries say (pure) |
 //! | `client_body` | request bodies: counted, and given up on when they trickle |
+//! | `slots` | how many bodies may arrive at a time, and whose they are |
 //! | `upload_token` | what an upload's location carries, sealed |
 //! | `error` | `ApiError`, the only place that picks a status |
 //! | `request_log` | one line and one count for each request |
@@ -33,15 +34,15 @@ mod range;
 mod referrers;
 mod request_log;
 mod router;
+mod slots;
 mod tags;
 mod upload_token;
 mod uploads;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 pub use self::router::router;
+use self::slots::Slots;
 pub use self::upload_token::UploadKeys;
 use crate::access::Access;
 use crate::config;
@@ -64,10 +65,8 @@ pub struct App {
     pub switches: Switches,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// How many blobs may arrive at a time. Each holds about a megabyte.
-    pub blob_slots: Semaphore,
-    /// How many manifests may arrive at a time. Each is held whole.
-    pub manifest_slots: Semaphore,
+    /// How many bodies may arrive at a time.
+    slots: Slots,
 }
 
 impl App {
@@ -79,8 +78,7 @@ impl App {
         metrics: Arc<Metrics>,
         switches: Switches,
     ) -> Self {
-        let (blob_slots, manifest_slots) = (Semaphore::new(512), Semaphore::new(64));
-        Self { store, access, upload_keys, switches, metrics, blob_slots, manifest_slots }
+        Self { store, access, upload_keys, switches, metrics, slots: Slots::new() }
     }
 }
 

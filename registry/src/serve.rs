@@ -2,10 +2,10 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | `listen` | addresses, and accepting with patience |
+//! | `listen` | addresses, and accepting with patience and by turns |
 //! | `tls` | the serving certificate, read again when it changes |
 //! | `connection` | one connection from handshake to close |
-//! | `activity`, `timed_io` | how a connection that stands still is noticed |
+//! | `activity`, `timed_io` | how a connection that stands still or trickles is noticed |
 //! | `signals` | when to stop |
 
 mod activity;
@@ -26,21 +26,31 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::listen::Acceptor;
 pub use self::listen::{BindError, bind};
 pub use self::signals::{Stop, stop_signal};
 pub use self::tls::{Certificate, TlsError, server_config};
+use crate::fairness::Source;
 
 /// Who is at the other end of the connection that a request came over. In the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+impl Peer {
+    /// With whom it shares what there is for each.
+    pub fn source(self) -> Source {
+        self.0.ip().into()
+    }
+}
+
 /// How long and how many.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time; whoever comes later waits in the kernel's queue.
+    /// Connections at a time; whoever comes later waits in the kernel's queue. Of one [`Source`] no more are kept than it
+    /// leaves free for others; what it opens beyond that is closed at once.
     pub connections: usize,
     /// From connecting to the end of the TLS handshake.
     pub handshake: Duration,
@@ -50,6 +60,8 @@ pub struct Limits {
     pub idle: Duration,
     /// For a peer that takes nothing of what we have for it.
     pub stall: Duration,
+    /// Over which a peer must have taken 1 KiB a second of each answer.
+    pub trickle: Duration,
 }
 
 impl Default for Limits {
@@ -60,7 +72,16 @@ impl Default for Limits {
             header: Duration::from_secs(10),
             idle: Duration::from_secs(90),
             stall: Duration::from_secs(60),
+            trickle: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    /// For health and metrics: small answers to few, none of whom has a reason to keep a connection.
+    pub const fn of_probes() -> Self {
+        let (short, patient) = (Duration::from_secs(5), Duration::from_secs(10));
+        Self { connections: 64, handshake: short, header: short, idle: short, stall: patient, trickle: patient }
     }
 }
 
@@ -97,7 +118,7 @@ where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let Listener { tcp, tls, limits } = listener;
-    let permits = Arc::new(Semaphore::new(limits.connections));
+    let mut acceptor = Acceptor::new(tcp, limits.connections);
     let (stopping, stop) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -105,17 +126,17 @@ where
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            (permit, stream, peer) = listen::accept(&tcp, &permits) => {
+            (place, stream, peer) = acceptor.accept() => {
                 let connection = connection::Connection { peer, limits, tls: tls.clone(), stop: stop.clone() };
                 let service = service.clone();
                 connections.spawn(async move {
                     connection.run(stream, service).await;
-                    drop(permit);
+                    drop(place);
                 });
             }
         }
     }
-    drop(tcp);
+    drop(acceptor);
     let _ = stopping.send(true);
     let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {

@@ -43,6 +43,7 @@ pub use check::{Checked, Finding, Severity};
 pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
+pub use referrer::Referrers;
 pub use sweep::Swept;
 pub use upload::{UploadError, UploadState};
 

@@ -9,7 +9,8 @@ mod load;
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::IntoDeserializer as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::load::{ConfigError, Warning, load};
 use crate::Duration;
@@ -45,12 +46,17 @@ pub enum Version {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// The least severe events that are logged.
+    #[serde(deserialize_with = "in_either_case")]
     pub level: LogLevel,
     /// The form of a line.
     pub formatter: LogFormatter,
 }
 
-/// `log.level`
+fn in_either_case<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogLevel, D::Error> {
+    LogLevel::deserialize(String::deserialize(deserializer)?.to_lowercase().into_deserializer())
+}
+
+/// `log.level`, in upper or lower case, as distribution takes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -278,5 +284,15 @@ pub struct Addr(pub String);
 impl Default for Addr {
     fn default() -> Self {
         Self("127.0.0.1:5000".into())
+    }
+}
+
+impl Addr {
+    /// Whether nobody can listen at both. Names are not looked up, and any port (`0`) is another one each time.
+    fn overlaps(&self, other: &Self) -> bool {
+        let [(host, port), (other_host, other_port)] =
+            [self, other].map(|addr| addr.0.rsplit_once(':').unwrap_or((&addr.0, "")));
+        let every = |host: &str| matches!(host, "" | "0.0.0.0" | "[::]");
+        port == other_port && port != "0" && (host == other_host || every(host) || every(other_host))
     }
 }

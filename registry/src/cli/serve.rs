@@ -77,7 +77,7 @@ fn warn_if_open(config: &Config, api: &TcpListener) {
 }
 
 async fn serve_health(tcp: TcpListener, admin: Admin) {
-    let listener = Listener { tcp, tls: None, limits: Limits { connections: 64, ..Limits::default() } };
+    let listener = Listener { tcp, tls: None, limits: Limits::of_probes() };
     serve(listener, admin::router(admin), std::future::pending(), Duration::ZERO).await;
 }
 

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::LengthLimitError;
 
+use super::auth::Grant;
 use super::blobs::{identity, put};
 use super::error::ApiError;
 use super::header::{OCI_SUBJECT, OCI_TAG};
@@ -54,6 +55,7 @@ pub(super) async fn pull(
 /// `PUT /v2/<name>/manifests/<reference>`
 pub(super) async fn push(
     app: &App,
+    grant: &Grant,
     repository: &RepositoryName,
     reference: Reference,
     request: &Parts,
@@ -62,7 +64,7 @@ pub(super) async fn push(
     let more_tags = tags(&Query::of(&request.uri)?)?;
     let kind = kind(&request.headers)?;
     // Held until it is answered: storage may be slow, and each waits with up to four mebibytes.
-    let _slot = app.manifest_slots.try_acquire().map_err(|_| ApiError::Busy("too many manifests are arriving"))?;
+    let _slot = app.slots.manifest(grant.holder())?;
     let bytes = read(&request.headers, body).await?;
     let (digest, mut tags) = match reference {
         Reference::Digest(digest) if digest.names(&bytes) => (digest, vec![]),

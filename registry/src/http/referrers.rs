@@ -16,8 +16,6 @@ use crate::store::Page;
 
 /// The most entries of a page.
 const MOST: usize = 1000;
-/// Entries that are read at a time. Their annotations may be as large as a manifest.
-const AT_A_TIME: usize = 16;
 /// "Each response is an image index", and clients refuse indexes above 4 MiB. One entry is always given.
 const LARGEST_PAGE: usize = 3 << 20;
 
@@ -54,20 +52,17 @@ async fn page(
     artifact_type: Option<&str>,
     paging: &Paging,
 ) -> Result<Page<Descriptor>, ApiError> {
-    let mut page = Page { items: Vec::new(), more: true };
+    let mut referrers = app.store.referrers(repository, subject, artifact_type, paging.after.as_deref()).await?;
+    let mut page = Page { items: Vec::new(), more: false };
     let mut size = 0;
-    while page.more && page.items.len() < paging.limit {
-        let after = page.items.last().map(|last: &Descriptor| last.digest.to_string()).or_else(|| paging.after.clone());
-        let wanted = AT_A_TIME.min(paging.limit - page.items.len());
-        let next = app.store.referrers(repository, subject, artifact_type, after.as_deref(), wanted).await?;
-        page.more = next.more;
-        for descriptor in next.items {
-            size += serde_json::to_vec(&descriptor).map_or(0, |bytes| bytes.len());
-            if size > LARGEST_PAGE && !page.items.is_empty() {
-                return Ok(Page { more: true, ..page });
-            }
-            page.items.push(descriptor);
+    while let Some(descriptor) = referrers.next().await? {
+        size += serde_json::to_vec(&descriptor).map_or(0, |bytes| bytes.len());
+        let full = page.items.len() >= paging.limit || size > LARGEST_PAGE && !page.items.is_empty();
+        if full {
+            page.more = true;
+            break;
         }
+        page.items.push(descriptor);
     }
     Ok(page)
 }

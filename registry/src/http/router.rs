@@ -44,10 +44,10 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     // A body cannot be looked at from two threads, and only what takes it needs it.
     let (parts, body) = request.into_parts();
-    let principal = auth::authenticate(&app.access, &parts.headers).await?;
+    let principal = auth::authenticate(&app.access, &parts).await?;
     record.principal(&principal);
     let endpoint = endpoint?;
-    let grant = auth::authorize(app, principal, endpoint.operation())?;
+    let grant = auth::authorize(app, principal, &parts, endpoint.operation())?;
     match endpoint {
         Endpoint::Root | Endpoint::Ping => Ok(ping()),
         Endpoint::Catalog => catalog::list(app, &grant, &parts).await,
@@ -55,7 +55,7 @@ async fn answer(
         Endpoint::Referrers(repository, subject) => referrers::list(app, &repository, &subject, &parts).await,
         Endpoint::PullManifest(repository, reference) => manifests::pull(app, &repository, &reference, &parts).await,
         Endpoint::PushManifest(repository, reference) => {
-            manifests::push(app, &repository, reference, &parts, body).await
+            manifests::push(app, &grant, &repository, reference, &parts, body).await
         }
         Endpoint::DeleteManifest(repository, reference) => manifests::delete(app, &repository, reference).await,
         Endpoint::PullBlob(repository, digest) => blobs::pull(app, &repository, &digest, &parts).await,

@@ -5,7 +5,6 @@ use axum::response::{IntoResponse, Response};
 use berth_oci::{Algorithm, Digest, RepositoryName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tokio::sync::SemaphorePermit;
 
 use super::auth::Grant;
 use super::blobs::{created, put};
@@ -13,6 +12,7 @@ use super::content_range::ContentRange;
 use super::error::ApiError;
 use super::header::{OCI_CHUNK_MIN_LENGTH, UPLOAD_UUID};
 use super::query::Query;
+use super::slots::Slot;
 use super::{App, client_body};
 use crate::access::Action;
 use crate::store::{UploadError, UploadState};
@@ -37,7 +37,7 @@ pub(super) async fn start(
     } else if let Some(digest) = query.get("digest") {
         let digest = digest.parse().map_err(ApiError::Digest)?;
         refuse_content_encoding(&request.headers)?;
-        let _slot = slot(app)?;
+        let _slot = slot(app, grant)?;
         let put = app.store.put_blob(&repository, &digest, client_body::stream(body)).await;
         put.map_err(|error| refusal(app, error))?;
         return Ok(created(&repository, &digest));
@@ -93,7 +93,7 @@ pub(super) async fn chunk(
 ) -> Result<Response, ApiError> {
     let state = open(app, grant, repository, token)?;
     let start = place(&request.headers)?;
-    let _slot = slot(app)?;
+    let _slot = slot(app, grant)?;
     let appended = app.store.append(&state, start, client_body::stream(body)).await;
     let newest = appended.map_err(|error| refusal(app, error))?;
     Ok((StatusCode::ACCEPTED, standing(app, &newest)).into_response())
@@ -113,7 +113,7 @@ pub(super) async fn finish(
     let digest = digest.parse().map_err(ApiError::Digest)?;
     let state = open(app, grant, repository, token)?;
     let start = place(&request.headers)?;
-    let _slot = slot(app)?;
+    let _slot = slot(app, grant)?;
     let finished = app.store.finish_upload(&state, start, client_body::stream(body), &digest).await;
     finished.map_err(|error| refusal(app, error))?;
     Ok(created(repository, &digest))
@@ -158,9 +158,8 @@ pub(super) fn refuse_content_encoding(headers: &HeaderMap) -> Result<(), ApiErro
     }
 }
 
-fn slot(app: &App) -> Result<(SemaphorePermit<'_>, impl Drop), ApiError> {
-    let permit = app.blob_slots.try_acquire().map_err(|_| ApiError::Busy("too many blobs are arriving"))?;
-    Ok((permit, app.metrics.upload_begins()))
+fn slot(app: &App, grant: &Grant) -> Result<(Slot, impl Drop), ApiError> {
+    Ok((app.slots.blob(grant.holder())?, app.metrics.upload_begins()))
 }
 
 /// Where an upload stands, for its client: where to go on, and how much is there.

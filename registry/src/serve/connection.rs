@@ -21,16 +21,16 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::activity::{Activity, Answer};
+use super::activity::{Activity, Answer, Rate};
 use super::timed_io::TimedIo;
 use super::{Limits, Peer, Service};
 
 /// How often a connection is looked at for standing still.
 const WATCH: Duration = Duration::from_secs(15);
 
-/// What one HTTP/1 connection buffers for reading and writing, each. hyper's default of about 400 KiB is below the largest
-/// piece that the store hands out.
-const HTTP1_BUFFER: usize = 640 << 10;
+/// The largest head of a request, above which it is answered 431. For HTTP/1 it is what a connection buffers for reading and
+/// for writing, each; hyper's default is about 400 KiB.
+const LARGEST_HEAD: usize = 64 << 10;
 
 /// How much a client may send on one HTTP/2 stream, and on all of a connection, before it hears from us. The default of
 /// 64 KiB makes a push wait for a round trip every 64 KiB. What is not read yet waits in our memory, so no more than this.
@@ -38,8 +38,8 @@ const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 const HTTP2_CONNECTION_WINDOW: u32 = 4 << 20;
 /// How many requests of one connection are answered at a time.
 const HTTP2_STREAMS: u32 = 100;
-/// How much of each answer waits for the client to take it.
-const HTTP2_SEND_BUFFER: usize = 256 << 10;
+/// How much of each answer waits for the client to take it, beside the piece that came last.
+const HTTP2_SEND_BUFFER: usize = 128 << 10;
 
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -75,7 +75,8 @@ impl Connection {
         let answer = move |request| answer(service.clone(), Arc::clone(&counted), peer, request);
         let protocol = protocol();
         let mut connection = pin!(protocol.serve_connection(io, service_fn(answer)));
-        let mut watch = interval(WATCH.min(self.limits.stall));
+        let mut watch = interval(WATCH.min(self.limits.stall).min(self.limits.trickle));
+        let mut rate = Rate::new();
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -92,8 +93,9 @@ impl Connection {
                     connection.as_mut().graceful_shutdown();
                 }
                 _ = watch.tick() => {
-                    if activity.stands_still(self.limits.stall) {
-                        tracing::debug!(peer = %self.peer, "connection closed, because the peer takes nothing");
+                    let trickles = rate.is_too_low(&activity, self.limits.trickle);
+                    if trickles || activity.stands_still(self.limits.stall) {
+                        tracing::debug!(peer = %self.peer, trickles, "connection closed, because the peer takes too little");
                         return;
                     }
                 }
@@ -104,14 +106,14 @@ impl Connection {
 
 fn protocol() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().max_buf_size(HTTP1_BUFFER).header_read_timeout(None);
+    builder.http1().max_buf_size(LARGEST_HEAD).header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
         .max_concurrent_streams(HTTP2_STREAMS)
-        .max_header_list_size(64 << 10)
+        .max_header_list_size(LARGEST_HEAD as u32)
         .max_send_buf_size(HTTP2_SEND_BUFFER)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -1,4 +1,4 @@
-//! Addresses, and accepting with patience.
+//! Addresses, and accepting with patience and by turns.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,8 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_contract::config::Addr;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::Peer;
+use crate::fairness::{Admitted, ConcurrencyLimit, Source};
 
 /// Nobody can listen at an address.
 #[derive(Debug, thiserror::Error)]
@@ -45,30 +50,69 @@ pub(super) fn connections_that_fit() -> usize {
     usize::try_from(limit.saturating_sub(128) / 2).unwrap_or(usize::MAX).clamp(16, 16_384)
 }
 
-/// The next connection, once there is room for it.
-pub(super) async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (Option<OwnedSemaphorePermit>, TcpStream, SocketAddr) {
-    // The semaphore is never closed; were it, there would be no limit, which is better than no registry.
-    let permit = Arc::clone(permits).acquire_owned().await.ok();
-    let mut pause = Duration::from_millis(5);
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Small answers would wait for the acknowledgement of earlier ones.
-                let _ = stream.set_nodelay(true);
-                return (permit, stream, peer);
-            }
-            Err(error) if is_the_peers_doing(&error) => {}
-            Err(error) => {
-                // Out of file descriptors or memory: accepting at once again would only spin.
-                tracing::error!(%error, "cannot accept connections");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+/// Unsent bytes that the kernel keeps for a connection. Its own limit is some megabytes for each client that takes nothing, and
+/// what it keeps looks to us as if the client had taken it.
+const UNSENT: u32 = 1 << 20;
+
+/// How long nothing more is said of peers that have their share.
+const SAID: Duration = Duration::from_secs(60);
+
+/// Accepts connections for as long as there is room.
+pub(super) struct Acceptor {
+    tcp: TcpListener,
+    permits: Arc<Semaphore>,
+    by_source: ConcurrencyLimit<Source>,
+    said: Option<Instant>,
+}
+
+/// The place of a connection, until it is dropped.
+pub(super) type Place = (Option<OwnedSemaphorePermit>, Admitted<Source>);
+
+impl Acceptor {
+    pub(super) fn new(tcp: TcpListener, connections: usize) -> Self {
+        let (permits, by_source) = (Arc::new(Semaphore::new(connections)), ConcurrencyLimit::new(connections));
+        Self { tcp, permits, by_source, said: None }
+    }
+
+    /// The next connection, once there is room for it. Whose source has its share already is closed: it cannot wait in the
+    /// kernel's queue without keeping out those behind it.
+    pub(super) async fn accept(&mut self) -> (Place, TcpStream, SocketAddr) {
+        // The semaphore is never closed; were it, there would be no limit, which is better than no registry.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match self.tcp.accept().await {
+                Ok((stream, peer)) => match self.by_source.admit(Peer(peer).source()) {
+                    Some(admitted) => {
+                        prepare(&stream);
+                        return ((permit, admitted), stream, peer);
+                    }
+                    None => self.refused(peer),
+                },
+                Err(error) if is_the_peers_doing(&error) => {}
+                Err(error) => {
+                    // Out of file descriptors or memory: accepting at once again would only spin.
+                    tracing::error!(%error, "cannot accept connections");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
+                }
             }
         }
     }
+
+    fn refused(&mut self, peer: SocketAddr) {
+        if self.said.is_none_or(|said| said.elapsed() > SAID) {
+            self.said = Some(Instant::now());
+            tracing::warn!(%peer, "a connection was closed, because its address has as many as it leaves to others");
+        }
+    }
+}
+
+/// Neither can fail in a way that matters: the connection would be slower, or cost more.
+fn prepare(stream: &TcpStream) {
+    // Small answers would wait for the acknowledgement of earlier ones.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
 }
 
 fn is_the_peers_doing(error: &io::Error) -> bool {

@@ -6,16 +6,19 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep};
 
 use super::Limits;
 use super::activity::Activity;
 
 /// What HTTP/2 connections begin with; no HTTP/1 method does.
 const HTTP2_PREFACE: &[u8] = b"PRI";
+
+/// How long a peer may go on sending what nobody reads any more, while it hears our last answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Writes below this may be an acknowledgement of a ping; more than that is something the peer wanted.
 const WORTH_MENTIONING: usize = 512;
@@ -29,6 +32,8 @@ pub(super) struct TimedIo<I> {
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     write_is_stalled: bool,
+    /// When all is over, once we have said that nothing more comes.
+    lingers_until: Option<Instant>,
 }
 
 /// What the connection has waited for since the last request began.
@@ -45,7 +50,8 @@ impl<I> TimedIo<I> {
         let now = Instant::now();
         let sleep = || Box::pin(tokio::time::sleep_until(now));
         let waiting = Waiting { requests: 0, since: now, first_byte: None, http2: false };
-        Self { io, activity, limits, waiting, reading: sleep(), writing: sleep(), write_is_stalled: false }
+        let (reading, writing) = (sleep(), sleep());
+        Self { io, activity, limits, waiting, reading, writing, write_is_stalled: false, lingers_until: None }
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
@@ -68,6 +74,9 @@ impl<I> TimedIo<I> {
 
     /// When the peer must have sent something, if it must at all.
     fn deadline(&mut self) -> Option<Instant> {
+        if self.lingers_until.is_some() {
+            return self.lingers_until;
+        }
         self.notice_requests();
         if self.activity.is_busy() {
             // Bodies have a minimum rate of their own, and whoever waits for an answer owes us nothing.
@@ -101,9 +110,28 @@ impl<I: AsyncWrite + Unpin> TimedIo<I> {
     }
 
     fn wrote(&self, poll: &Poll<io::Result<usize>>) {
-        if matches!(poll, Poll::Ready(Ok(written)) if *written >= WORTH_MENTIONING) {
+        let Poll::Ready(Ok(written)) = poll else { return };
+        self.activity.sent(*written);
+        if *written >= WORTH_MENTIONING {
             self.activity.touch();
         }
+    }
+}
+
+impl<I: AsyncRead + Unpin> TimedIo<I> {
+    /// RFC 9112 section 9.6: a socket that is closed with bytes unread resets the connection, and the peer may lose the answer
+    /// that told it to stop. So what it still sends is thrown away until it has heard us.
+    fn linger(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        while Instant::now() < until {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.reading.as_mut().poll(context),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -126,7 +154,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let poll = Pin::new(&mut this.io).poll_write(context, bytes);
@@ -157,7 +185,14 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(until) = this.lingers_until {
+            return this.linger(context, until).map(Ok);
+        }
         let poll = Pin::new(&mut this.io).poll_shutdown(context);
-        this.watch_write(context, poll)
+        ready!(this.watch_write(context, poll))?;
+        let until = Instant::now() + LINGER;
+        this.lingers_until = Some(until);
+        this.reading.as_mut().reset(until);
+        this.linger(context, until).map(Ok)
     }
 }

@@ -150,6 +150,9 @@ async fn costs<D: Driver + 'static>(driver: D) -> Vec<(&'static str, String)> {
     costs.push(("PATCH", take()));
     store.finish_upload(&state, None, body(b""), &digest_of(b"one")).await.unwrap();
     costs.push(("PUT upload", take()));
+    let state = store.start_upload(repository(), "me".into(), Algorithm::Sha256);
+    store.finish_upload(&state, None, body(b"whole"), &digest_of(b"whole")).await.unwrap();
+    costs.push(("PUT upload with the whole body", take()));
 
     for layer in &LAYERS[1..] {
         store.put_blob(&repository(), &digest_of(layer.as_bytes()), body(layer.as_bytes())).await.unwrap();
@@ -186,6 +189,7 @@ async fn no_request_costs_more_operations_than_it_is_known_to() {
         ("POST upload", ""),
         ("PATCH", "1 create, 1 list, 1 stage"),
         ("PUT upload", "1 create, 1 join, 2 leave, 5 list, 1 remove, 2 size, 1 stage"),
+        ("PUT upload with the whole body", "1 create, 2 leave, 4 list, 1 stage"),
         ("HEAD or GET of a blob", "1 list, 1 open"),
         ("PUT manifest with six children, by tag", "1 create, 1 leave, 13 list, 1 remove, 1 replace, 12 size"),
         ("HEAD or GET of a manifest by tag", "2 read"),
@@ -247,6 +251,35 @@ async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
     store.blob(&repository(), &digest_of(b"config")).await.unwrap();
     store.manifest(&repository(), &Reference::Tag("v1".parse().unwrap())).await.unwrap();
     assert_eq!(syncs(), 0, "reading");
+}
+
+#[tokio::test]
+async fn referrers_are_listed_once_however_many_there_are() {
+    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
+    let subject = digest_of(b"subject");
+    for n in 0..40 {
+        let bytes: Bytes = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [],
+            "annotations": {"n": n.to_string()},
+            "subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject, "size": 7},
+        })
+        .to_string()
+        .into();
+        let manifest = Manifest::parse(ManifestKind::OciIndex, &bytes).unwrap();
+        store.put_manifest(&repository(), &digest_of(&bytes), &manifest, bytes.clone(), &[]).await.unwrap();
+    }
+    counts.lock().unwrap().clear();
+    let repository = repository();
+    let mut referrers = store.referrers(&repository, &subject, None, None).await.unwrap();
+    let mut listed = 0;
+    while referrers.next().await.unwrap().is_some() {
+        listed += 1;
+    }
+    let cost = std::mem::take(&mut *counts.lock().unwrap());
+    assert_eq!((listed, cost), (40, BTreeMap::from([("list", 1), ("read", 40), ("size", 40)])));
 }
 
 #[tokio::test]

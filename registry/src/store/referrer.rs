@@ -1,42 +1,57 @@
 //! Referrers: the manifests that name another one as their subject.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use berth_oci::{Descriptor, Digest, ManifestKind, RepositoryName};
 
+use super::Store;
 use super::error::Result;
 use super::layout::{Key, Prefix, RecordName, ReferrerName};
-use super::{Page, Store};
 
-impl Store {
-    /// A page of the manifests whose subject is `subject`, ordered by digest. The subject itself need not exist.
+/// The manifests whose subject is one digest, ordered by digest. The names were listed once; each entry is read when it is asked
+/// for, because its annotations may be as large as a manifest.
+#[derive(Debug)]
+pub struct Referrers<'a> {
+    store: &'a Store,
+    repository: &'a RepositoryName,
+    subject: &'a Digest,
+    artifact_type: Option<&'a str>,
+    names: btree_map::IntoIter<Digest, Vec<ReferrerName>>,
+}
+
+impl Referrers<'_> {
+    /// The next one.
     ///
     /// # Errors
     /// When storage fails.
-    pub async fn referrers(
-        &self,
-        repository: &RepositoryName,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Page<Descriptor>> {
-        let mut page = Page { items: Vec::new(), more: false };
-        for (digest, names) in self.referrer_names(repository, subject).await? {
-            if after.is_some_and(|after| digest.as_ref() <= after) {
-                continue;
+    pub async fn next(&mut self) -> Result<Option<Descriptor>> {
+        for (_, names) in self.names.by_ref() {
+            let Some(descriptor) = self.store.referrer(self.repository, self.subject, names).await? else { continue };
+            if self.artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted)) {
+                return Ok(Some(descriptor));
             }
-            let Some(descriptor) = self.referrer(repository, subject, names).await? else { continue };
-            if artifact_type.is_some_and(|wanted| descriptor.artifact_type.as_deref() != Some(wanted)) {
-                continue;
-            }
-            if page.items.len() == limit {
-                page.more = true;
-                break;
-            }
-            page.items.push(descriptor);
         }
-        Ok(page)
+        Ok(None)
+    }
+}
+
+impl Store {
+    /// The manifests whose subject is `subject` and whose digest comes after `after`. The subject itself need not exist.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn referrers<'a>(
+        &'a self,
+        repository: &'a RepositoryName,
+        subject: &'a Digest,
+        artifact_type: Option<&'a str>,
+        after: Option<&str>,
+    ) -> Result<Referrers<'a>> {
+        let mut names = self.referrer_names(repository, subject).await?;
+        if let Some(after) = after {
+            names.retain(|digest, _| digest.as_ref() > after);
+        }
+        Ok(Referrers { store: self, repository, subject, artifact_type, names: names.into_iter() })
     }
 
     /// The entries by digest: a manifest that was pushed twice has two.

@@ -93,13 +93,35 @@ impl Store {
         };
         progress.follows(state, expected_start)?;
         if state.offset() == 0 {
-            return self.put_blob(state.repository(), digest, body).await;
+            return self.finish_in_one(state, body, digest).await;
         }
         let state = state.clone().hashed_by(digest.algorithm());
         let (last, end) = self.add_segment(&progress, &state, body).await?;
         end?;
         let progress = self.progress(&last).await?;
         self.publish_upload(&progress, &last, digest).await
+    }
+
+    /// All bytes come with the last request, so there are no segments; the upload ends all the same.
+    async fn finish_in_one(
+        &self,
+        state: &UploadState,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+        digest: &Digest,
+    ) -> UploadResult<()> {
+        match self.put_blob(state.repository(), digest, body).await {
+            Ok(()) => Ok(self.leave_finished(state, digest).await?),
+            Err(UploadError::DigestMismatch) => {
+                self.cancel_upload(state).await?;
+                Err(UploadError::DigestMismatch)
+            }
+            other => other,
+        }
+    }
+
+    async fn leave_finished(&self, state: &UploadState, digest: &Digest) -> Result<(), StoreError> {
+        let finished = Key::Finished { upload: state.ulid(), digest: digest.clone() };
+        self.driver.leave(vec![(finished, Bytes::new())]).await
     }
 
     /// Ends an upload without a blob.
@@ -150,8 +172,7 @@ impl Store {
             self.link_to_own(state.repository(), digest, data, state.offset()).await?;
         }
         // What follows only tidies up: the blob is there, and what is left here expires.
-        let finished = Key::Finished { upload: state.ulid(), digest: digest.clone() };
-        self.driver.leave(vec![(finished, Bytes::new())]).await?;
+        self.leave_finished(state, digest).await?;
         self.driver.remove(&progress.keys(state)).await?;
         Ok(())
     }

@@ -5,13 +5,17 @@
 mod authorization;
 mod blobs;
 mod catalog;
+mod fairness;
+mod heads;
 mod health;
 mod manifests;
 mod mounts;
 mod odd_requests;
 mod referrers;
 mod registry_under_test;
+mod served;
 mod serving;
+mod stalled_pulls;
 mod tags;
 mod tls;
 mod uploads;

@@ -50,7 +50,7 @@ impl RegistryUnderTest {
         Self::new(store, Arc::new(Access::new(None).unwrap()), ALL_ON)
     }
 
-    /// With the user `alice`, whose password is `secret`, and the node `node`, whose password is `node-secret`.
+    /// With the users `alice` and `bob`, whose password is `secret`, and the node `node`, whose password is `node-secret`.
     pub(crate) fn guarded(store: Store, switches: Switches) -> Self {
         // One door for all tests: a password is hashed in slow motion, and more so without optimization.
         static DOOR: LazyLock<Arc<Access>> = LazyLock::new(|| Arc::new(access()));
@@ -170,7 +170,8 @@ pub(crate) fn access() -> Access {
     let directory = tempfile::tempdir().unwrap();
     let [users, nodes] = ["users", "nodes"].map(|name| directory.path().join(name));
     // The cheapest cost that is admitted; a dear one would only make the tests slow.
-    std::fs::write(&users, format!("alice:{}\n", bcrypt::hash("secret", 5).unwrap())).unwrap();
+    let hash = bcrypt::hash("secret", 5).unwrap();
+    std::fs::write(&users, format!("alice:{hash}\nbob:{hash}\n")).unwrap();
     std::fs::write(&nodes, NodeCredential::new("node", "node-secret").unwrap().to_string()).unwrap();
     let htpasswd = Some(Htpasswd { realm: "Ours".into(), path: users });
     Access::new(Some(&Auth { htpasswd, nodes: Some(Nodes { path: nodes }) })).unwrap()

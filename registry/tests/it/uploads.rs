@@ -1,6 +1,7 @@
 //! `/v2/<name>/blobs/uploads/`
 
 use axum::body::Body;
+use berth_registry::store::Store;
 use http::header;
 
 use crate::registry_under_test::{ALL_ON, Answer, RegistryUnderTest, basic, digest_of, request};
@@ -47,6 +48,67 @@ async fn a_blob_arrives_as_a_stream_and_a_put() {
     assert!(!keys.iter().any(|key| key.starts_with("u/") && !key.contains("/finished.")), "{keys:?}");
     let again = registry.ask(&format!("PUT {}?digest={digest}", patched.header("location"))).await;
     assert_eq!(again.status, 201, "an answer that got lost is given again");
+}
+
+/// The requests after POST by which a blob may come, each with its part of the bytes.
+const WAYS: [&[(&str, &str)]; 4] = [
+    &[("PUT", "bytes")],
+    &[("PATCH", "bytes"), ("PUT", "")],
+    &[("PATCH", "by"), ("PUT", "tes")],
+    &[("PATCH", "by"), ("PATCH", "tes"), ("PUT", "")],
+];
+
+#[tokio::test]
+async fn a_finished_upload_is_gone_whichever_way_it_was_finished() {
+    let digest = digest_of(b"bytes");
+    for way in WAYS {
+        let root = tempfile::tempdir().unwrap();
+        for store in [Store::in_memory(), Store::posix(root.path()).unwrap()] {
+            let registry = RegistryUnderTest::on(store);
+            let mut locations = vec![start(&registry, "a").await.header("location").to_owned()];
+            for (method, part) in way {
+                let line = format!("{method} {}?digest={digest}", locations.last().unwrap());
+                let answer = registry.bring(&line, *part).await;
+                assert_eq!(answer.status, if *method == "PUT" { 201 } else { 202 }, "{way:?} {answer:?}");
+                locations.push(answer.header("location").to_owned());
+            }
+            let blob = locations.pop().unwrap();
+            assert_eq!(registry.ask(&format!("GET {blob}")).await.body, "bytes");
+            for location in locations {
+                for method in ["GET", "PATCH", "DELETE"] {
+                    let answer = registry.ask(&format!("{method} {location}")).await;
+                    assert_eq!(answer.refusal(), (404, "BLOB_UPLOAD_UNKNOWN".into()), "{way:?} {method} {location}");
+                }
+                let other = registry.bring(&format!("PUT {location}?digest={}", digest_of(b"x")), "x").await;
+                assert_eq!(other.refusal(), (404, "BLOB_UPLOAD_UNKNOWN".into()), "{way:?} {location}");
+                let again = registry.bring(&format!("PUT {location}?digest={digest}"), "bytes").await;
+                assert_eq!(again.status, 201, "an answer that got lost is given again");
+            }
+            let mut keys = one_blob(&digest, 5);
+            keys.push(format!("u/*/finished.{digest}"));
+            assert_eq!(registry.stored_keys().await, keys, "{way:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_with_another_digest_is_gone_whichever_way_it_came() {
+    let said = digest_of(b"said");
+    for way in WAYS {
+        let root = tempfile::tempdir().unwrap();
+        for store in [Store::in_memory(), Store::posix(root.path()).unwrap()] {
+            let registry = RegistryUnderTest::on(store);
+            let first = start(&registry, "a").await.header("location").to_owned();
+            let mut location = first.clone();
+            for (method, part) in way {
+                let answer = registry.bring(&format!("{method} {location}?digest={said}"), *part).await;
+                assert!(matches!(answer.status.as_u16(), 202 | 400), "{answer:?}");
+                location = answer.header("location").to_owned();
+            }
+            assert_eq!(registry.ask(&format!("GET {first}")).await.refusal(), (404, "BLOB_UPLOAD_UNKNOWN".into()));
+            assert_eq!(registry.stored_keys().await, ["u/*/cancelled"], "{way:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
     ("notifications", None),
     ("redis", None),
     ("health", None),
+    ("reporting", None),
     ("proxy", Refused("this version does not pull through, so every image would be missing")),
     ("validation.disabled", None),
     ("validation.enabled", None),

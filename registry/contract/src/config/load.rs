@@ -87,6 +87,17 @@ pub enum ConfigError {
     /// Keys that contradict each other.
     #[error("{0}")]
     Contradiction(&'static str),
+    /// The API and the port for health and metrics are to be one.
+    #[error(
+        "http.addr ({api}) and http.debug.addr ({debug}) are the same port: health and metrics need one of their own. Set \
+         http.debug.addr (REGISTRY_HTTP_DEBUG_ADDR) to another, for example 127.0.0.1:5002"
+    )]
+    SamePort {
+        /// `http.addr`
+        api: String,
+        /// `http.debug.addr`
+        debug: String,
+    },
 }
 
 struct DidYouMean<'a>(Option<&'a str>);
@@ -254,6 +265,10 @@ fn refuse_contradictions(config: &Config) -> Result<(), ConfigError> {
     }
     if config.http.secret.as_ref().is_some_and(String::is_empty) {
         return Err(ConfigError::Contradiction("http.secret is empty: leave it out for a random one"));
+    }
+    let (api, debug) = (&config.http.addr, &config.http.debug.addr);
+    if api.overlaps(debug) {
+        return Err(ConfigError::SamePort { api: api.0.clone(), debug: debug.0.clone() });
     }
     match &config.auth {
         Some(auth) if auth.htpasswd.is_none() && auth.nodes.is_none() => {

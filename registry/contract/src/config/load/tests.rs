@@ -39,6 +39,17 @@ fn the_file_in_the_image_of_registry_2_is_read_with_warnings_only() {
 }
 
 #[test]
+fn the_file_in_our_own_image_listens_where_the_image_says() {
+    let dockerfile = include_str!("../../../../Dockerfile");
+    let (config, warnings) = read(include_str!("../../../../image.yml"));
+    assert_eq!((config.http.addr.0.as_str(), config.http.debug.addr.0.as_str()), (":5000", ":5001"));
+    assert!(dockerfile.contains("\nEXPOSE 5000 5001\n"));
+    let root = config.storage.filesystem.unwrap().rootdirectory;
+    assert!(dockerfile.contains(&format!("\nVOLUME {}\n", root.display())));
+    assert_eq!(warnings, []);
+}
+
+#[test]
 fn a_driver_is_chosen_by_its_name_alone() {
     for text in ["storage: inmemory", "storage: {inmemory: }", "storage: {inmemory: {}}"] {
         assert_eq!(read(text).0.storage.inmemory, Some(InMemory {}), "{text}");
@@ -66,6 +77,49 @@ fn the_environment_alone_can_say_everything() {
     assert_eq!(config.http.draintimeout, Some(Duration::from_secs(90)));
     assert_eq!(config.log.level, LogLevel::Debug);
     assert!(config.storage.delete.enabled);
+}
+
+#[test]
+fn a_level_is_understood_in_either_case() {
+    for (text, level) in [("INFO", LogLevel::Info), ("Warn", LogLevel::Warn), ("debug", LogLevel::Debug)] {
+        assert_eq!(read(&format!("log: {{level: {text}}}")).0.log.level, level);
+        assert_eq!(with(&[("REGISTRY_LOG_LEVEL", text)]).log.level, level);
+    }
+    let said = refusal("log: {level: LOUD}");
+    assert!(said.starts_with("configuration key log.level: unknown variant `loud`, expected one of `error`"), "{said}");
+}
+
+#[test]
+fn reports_to_services_of_others_are_said_to_have_no_effect() {
+    let (_, warnings) = read("reporting: {bugsnag: {apikey: k}}");
+    assert_eq!(
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["configuration key reporting has no effect in this registry"]
+    );
+}
+
+#[test]
+fn one_port_for_the_api_and_for_health_is_refused_with_both_keys_and_a_way_out() {
+    let refused = |environment: &[(&str, &str)]| {
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        load(None, environment).err().map(|error| error.to_string())
+    };
+    assert_eq!(
+        refused(&[("REGISTRY_HTTP_ADDR", ":5001")]).unwrap(),
+        "http.addr (:5001) and http.debug.addr (127.0.0.1:5001) are the same port: health and metrics need one of their own. \
+         Set http.debug.addr (REGISTRY_HTTP_DEBUG_ADDR) to another, for example 127.0.0.1:5002"
+    );
+    for (api, debug, same) in [
+        ("127.0.0.1:5000", ":5000", true),
+        ("[::]:1", "10.0.0.1:1", true),
+        ("10.0.0.1:1", "10.0.0.1:1", true),
+        ("10.0.0.1:1", "10.0.0.2:1", false),
+        (":5000", ":5001", false),
+        (":0", ":0", false),
+    ] {
+        let environment = [("REGISTRY_HTTP_ADDR", api), ("REGISTRY_HTTP_DEBUG_ADDR", debug)];
+        assert_eq!(refused(&environment).is_some(), same, "{api} {debug}");
+    }
 }
 
 #[test]

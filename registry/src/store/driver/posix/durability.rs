@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 use super::{found, stage};
 
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(super) struct Durability {
     syncs: AtomicU64,
 }
 
-/// Hashes of paths that are durable. When one generation is full the one before it is forgotten: forgetting costs a sync
+/// Hashes of files' paths that are durable, and of directories. When one generation is full the one before it is forgotten: forgetting costs a sync
 /// that was not needed, nothing else.
 #[derive(Debug, Default)]
 struct Known {
@@ -53,12 +55,14 @@ impl Durability {
 
     /// Removes a directory if nothing is in it. Whoever makes it again syncs its name again.
     pub(super) fn remove_if_empty(&self, directory: &Path) {
-        let hash = self.hasher.hash_one(directory);
+        let hash = self.directory(directory);
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.forgotten += 1;
-            known.young.remove(&hash);
-            known.old.remove(&hash);
+            if let Some(hash) = hash {
+                known.young.remove(&hash);
+                known.old.remove(&hash);
+            }
         }
         // Most are not empty, and that is no error.
         let _ = fs::remove_dir(directory);
@@ -87,16 +91,21 @@ impl Durability {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).add(&[bytes]);
     }
 
-    fn knows(&self, path: &Path) -> bool {
-        let hash = self.hasher.hash_one(path);
+    fn knows(&self, hash: u64) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.young.contains(&hash) || known.old.contains(&hash)
     }
 
-    fn knows_bytes(&self, path: &Path) -> bool {
-        let hash = self.bytes_of(path);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.young.contains(&hash) || known.old.contains(&hash)
+    fn file(&self, path: &Path) -> u64 {
+        self.hasher.hash_one(path)
+    }
+
+    /// A directory by what it is, and not only by its name: another process may have removed it when it was empty, and somebody
+    /// made it again without having synced that yet. An inode's number may be the same then, its birth is not. (Where the file
+    /// system tells no birth, the number has to do.)
+    fn directory(&self, path: &Path) -> Option<u64> {
+        let status = statx(CWD, path, AtFlags::empty(), StatxFlags::INO | StatxFlags::BTIME).ok()?;
+        Some(self.hasher.hash_one((path, status.stx_ino, status.stx_btime.tv_sec, status.stx_btime.tv_nsec)))
     }
 
     fn bytes_of(&self, path: &Path) -> u64 {
@@ -152,11 +161,11 @@ impl Pending<'_> {
 
     /// Makes sure that what another request, or another process, wrote is durable.
     pub(super) fn rely(&mut self, path: &Path) -> io::Result<()> {
-        if self.of.knows(path) {
+        if self.of.knows(self.of.file(path)) {
             return Ok(());
         }
         // A file that is gone by now is found missing by the check that follows every reliance.
-        if !self.of.knows_bytes(path)
+        if !self.of.knows(self.of.bytes_of(path))
             && let Some(file) = found(File::open(path))?
         {
             self.files.push(file);
@@ -167,13 +176,18 @@ impl Pending<'_> {
 
     /// A name was made in the directory of `path`.
     pub(super) fn gained(&mut self, path: &Path) {
-        self.durable.push(self.of.hasher.hash_one(path));
+        self.durable.push(self.of.file(path));
         let Some(parent) = path.parent() else { return };
         self.directories.insert(parent.to_path_buf());
-        // Directories on the way may be new too, or made by a request that has not synced them yet.
+        // Directories on the way may be new too, or made by someone who has not synced them yet. None can go any more: the
+        // name that was made is in them.
         let mut directory = parent;
-        while directory != self.of.root && !self.of.knows(directory) {
-            self.durable.push(self.of.hasher.hash_one(directory));
+        while directory != self.of.root {
+            let hash = self.of.directory(directory);
+            if hash.is_some_and(|hash| self.of.knows(hash)) {
+                return;
+            }
+            self.durable.extend(hash);
             let Some(above) = directory.parent() else { return };
             self.directories.insert(above.to_path_buf());
             directory = above;
@@ -196,5 +210,39 @@ impl Pending<'_> {
             known.add(&self.durable);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_another_process_removed_is_made_and_synced_again() {
+        let root = tempfile::tempdir().unwrap();
+        let durability = Durability::new(root.path());
+        let directory = root.path().join("a/b");
+        let write = |name: &str| {
+            let mut pending = durability.begin();
+            pending.create(&directory.join(name), b"").unwrap();
+            let before = durability.syncs();
+            pending.finish().unwrap();
+            durability.syncs() - before
+        };
+        assert_eq!(write("1"), 3, "a/b, a and the root");
+        assert_eq!(write("2"), 1, "a/b");
+        for made_again in [false, true] {
+            // Longer than the clock that births are told by stands still.
+            std::thread::sleep(Duration::from_millis(20));
+            fs::remove_dir_all(root.path().join("a")).unwrap();
+            if made_again {
+                fs::create_dir_all(&directory).unwrap();
+            }
+            assert_eq!(write("3"), 3, "made again by the other process: {made_again}");
+            assert_eq!(write("4"), 1);
+            assert!(directory.join("3").exists());
+        }
     }
 }
