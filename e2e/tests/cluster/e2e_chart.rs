@@ -9,6 +9,8 @@ use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::e2e_kubectl::comes_and_goes_by_kubectl;
+
 const CHART: &str = "charts/berth";
 const VALUES: &str = "--values=e2e/cluster/values.yaml";
 const NAMESPACE: &str = "--namespace=berth-system";
@@ -39,7 +41,19 @@ async fn lifecycle(cluster: &Cluster) -> Result<()> {
         comes_back_under_another_name(&registry).await
     })
     .await?;
+    no_registry_is_left(cluster).await?;
+    comes_and_goes_by_kubectl(cluster).await?;
     comes_back_on_definitions_that_were_there(cluster).await
+}
+
+/// They would go with their definition. Those of finished tests are still on their way.
+async fn no_registry_is_left(cluster: &Cluster) -> Result<()> {
+    eventually("no Registry to be left", PATIENCE, async || {
+        let left = cluster.registries().await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// What the chart makes, twice: the second time changes nothing.
@@ -157,7 +171,7 @@ async fn goes_when_forced(registry: &ManagedRegistry<'_>) -> Result<()> {
 }
 
 /// Everything that the release made and that is still there, once the garbage collector is done.
-async fn left_of_release(release: &str) -> Result<Vec<String>> {
+pub(crate) async fn left_of_release(release: &str) -> Result<Vec<String>> {
     let label = format!("--selector=app.kubernetes.io/instance={release},app.kubernetes.io/name=berth");
     let kinds = |namespaced: &str| -> Result<String> {
         let kinds = run("kubectl", &["api-resources", "--verbs=list", "-o", "name", namespaced])?;
@@ -222,16 +236,8 @@ async fn comes_back_under_another_name(registry: &ManagedRegistry<'_>) -> Result
 
 /// `kubectl apply -f crds/` before the chart.
 async fn comes_back_on_definitions_that_were_there(cluster: &Cluster) -> Result<()> {
-    // They would go with their definition. Those of finished tests are still on their way.
-    eventually("no Registry to be left", PATIENCE, async || {
-        let left = cluster.registries().await?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
-    })
-    .await?;
-    run("kubectl", &["delete", "-f", "crds/"])?;
     run("kubectl", &["apply", "-f", "crds/"])?;
-    let install = ["install", "berth", CHART, NAMESPACE, VALUES, "--wait", "--timeout=5m"];
+    let install = ["install", "berth", CHART, NAMESPACE, "--create-namespace", VALUES, "--wait", "--timeout=5m"];
     fails("helm", &install)?;
     run("helm", &[&install[..], &["--take-ownership"]].concat())?;
     with_namespace(cluster, "owned", async |namespace| {
