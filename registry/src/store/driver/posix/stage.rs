@@ -1,7 +1,7 @@
 //! Values that grow in `tmp/` before they have a key.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -73,7 +73,7 @@ impl Stage for PosixStage {
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()> {
         let mut file = self.stage.take().map_err(|error| StoreError::io("write a blob", error))?;
         let written = self.posix.on_pool("write a blob", move |_| {
-            pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+            write_all(&mut file, &pieces)?;
             Ok(file)
         });
         self.stage.file = Some(written.await?);
@@ -85,6 +85,22 @@ impl Stage for PosixStage {
         let to = posix.path(&key);
         posix.clone().on_pool(format!("write {key}"), move |shared| stage.publish(shared, &to)).await
     }
+}
+
+/// Pieces are as small as what a socket gave at a time; together they take one system call.
+fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
+    let pieces = pieces.iter().filter(|piece| !piece.is_empty());
+    let mut slices: Vec<_> = pieces.map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Writes a whole value into `tmp/` and syncs it, for a rename to follow.
@@ -109,4 +125,18 @@ pub(super) fn join(shared: &Shared, parts: &[PathBuf], to: &Path) -> io::Result<
     stage.file = Some(whole);
     stage.publish(shared, to)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_written_one_after_another_however_many_and_however_small() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let pieces: Vec<Bytes> = (0..5000_usize).map(|n| vec![(n % 251) as u8; n % 7].into()).collect();
+        write_all(&mut file.reopen().unwrap(), &pieces).unwrap();
+        assert!(fs::read(file.path()).unwrap() == pieces.concat());
+        write_all(&mut file.reopen().unwrap(), &[]).unwrap();
+    }
 }
