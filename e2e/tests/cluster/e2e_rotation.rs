@@ -246,6 +246,8 @@ async fn replace(
     eventually("another pod to serve", PATIENCE, async || {
         let pods = registry.pods().await?;
         ensure!(pods.iter().all(|other| other.uid() != pod.uid()), "the old one is there");
+        // One that was killed is gone before its process is, which may answer for a moment.
+        ensure!(pods.iter().any(is_ready), "the new one is not ready");
         registry.served_certificate().await
     })
     .await?;
@@ -259,4 +261,9 @@ async fn replace(
         pulls.pulled() - pulled + pulls.failed() - failed
     );
     Ok(begun..ended)
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|found| found.type_ == "Ready" && found.status == "True")
 }
