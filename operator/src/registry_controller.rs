@@ -138,6 +138,7 @@ async fn pass(
         problem: outcome.problem.as_ref(),
         keyring: outcome.keyring.as_ref(),
         deployment: outcome.deployment.clone(),
+        agents: context.settings.node_agent,
         nodes: outcome.nodes(context),
         nodes_untold: outcome.nodes_untold.as_deref(),
         now,

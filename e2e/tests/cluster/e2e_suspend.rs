@@ -65,6 +65,8 @@ async fn says_that_it_is_suspended(registry: &ManagedRegistry<'_>) -> Result<()>
     for type_ in ["Reconciling", "Stalled"] {
         ensure!(condition(&found, type_).is_none(), "it is {type_}");
     }
+    let says = condition(&found, "Suspended").context("no condition Suspended")?;
+    ensure!(says.status == "True", "{says:?}");
     let health = argocd::health(&serde_json::to_value(&found)?)?;
     ensure!(health.status == "Suspended", "{health:?}");
     let conditions = found.status.unwrap_or_default().conditions;

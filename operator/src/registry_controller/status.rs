@@ -47,7 +47,9 @@ pub struct Pass<'a> {
     pub keyring: Option<&'a Keyring>,
     /// The workload.
     pub deployment: Option<Arc<Deployment>>,
-    /// What nodes make of it; none where there are no agents.
+    /// Whether there are node agents.
+    pub agents: bool,
+    /// What nodes make of it; none where there are no agents, or there is nothing yet that nodes could be told.
     pub nodes: Option<NodesSeen>,
     /// Why they could not be told what they need.
     pub nodes_untold: Option<&'a str>,
@@ -124,6 +126,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     findings.push(nodes_finding(pass));
     findings.extend(hosts_finding(pass));
     findings.extend(pods::heard_finding(pass.observed));
+    findings.extend(suspended_finding(pass));
     RegistryStatus {
         observed_generation: generation,
         url: pass.validated.ok().map(ValidatedRegistry::url),
@@ -177,6 +180,9 @@ fn ready(pass: &Pass<'_>, problem: Option<&Problem>, ready_replicas: i32) -> Fin
     }
     match problem {
         Some(problem) => Finding::new(READY, false, &problem.reason, &problem.message),
+        None if pass.deployment.is_none() && pass.registry.spec.suspend == Some(true) => {
+            Finding::new(READY, false, "Suspended", "spec.suspend is true, and nothing was made before")
+        }
         None if pass.deployment.is_none() => {
             Finding::new(READY, false, "Starting", "waiting for the Service's address")
         }
@@ -290,13 +296,12 @@ fn certificate_finding(pass: &Pass<'_>) -> Finding {
 
 fn nodes_finding(pass: &Pass<'_>) -> Finding {
     let type_ = "NodesReady";
+    if !pass.agents {
+        let why = "the node agent is not installed (chart value nodeAgent.enabled)";
+        return Finding::new(type_, Truth::Unknown, "AgentDisabled", why);
+    }
     let Some(nodes) = &pass.nodes else {
-        return Finding::new(
-            type_,
-            Truth::Unknown,
-            "AgentDisabled",
-            "the node agent is not installed (chart value nodeAgent.enabled)",
-        );
+        return Finding::new(type_, Truth::Unknown, "NotLookedAt", "see Ready");
     };
     if let Some(why) = pass.nodes_untold {
         return Finding::new(type_, false, "NodesNotTold", format!("nodes have not heard what changed: {why}"));
@@ -313,9 +318,18 @@ fn nodes_finding(pass: &Pass<'_>) -> Finding {
             "NodesPending",
             format!("{unknown} of {desired} nodes have not said that they trust it"),
         )
+    } else if pass.validated.is_ok_and(|validated| !validated.nodes_pull) {
+        let message = format!("pods of all {trusted} nodes can pull from it with a Secret; spec.access.nodes is None");
+        Finding::new(type_, true, "AllNodesTrusted", message)
     } else {
         Finding::new(type_, true, "AllNodesTrusted", format!("pods of all {trusted} nodes can pull from it"))
     }
+}
+
+/// That nothing is done, although all else may read as if it were.
+fn suspended_finding(pass: &Pass<'_>) -> Option<Finding> {
+    let message = "spec.suspend is true: nothing is changed and nothing rotates, whatever the spec says meanwhile";
+    (pass.registry.spec.suspend == Some(true)).then(|| Finding::new("Suspended", true, "Suspended", message))
 }
 
 fn hosts_finding(pass: &Pass<'_>) -> Option<Finding> {

@@ -68,7 +68,7 @@ pub fn problem(pass: &Pass<'_>) -> Option<Problem> {
         StorageClassState::Fine => None,
         StorageClassState::NoDefault => Some(Problem::stalled(
             "NoDefaultStorageClass",
-            "the cluster has no default StorageClass; create a second Registry with spec.storage.persistentVolumeClaim.storageClassName, or let an administrator mark a class as default: kubectl annotate storageclass <name> storageclass.kubernetes.io/is-default-class=true",
+            "the cluster has no default StorageClass; create a second Registry with spec.storage.persistentVolumeClaim.storageClassName, or let an administrator mark a class as default: kubectl annotate storageclass <name> storageclass.kubernetes.io/is-default-class=true --overwrite",
         )),
         StorageClassState::NotFound => {
             let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone()).unwrap_or_default();

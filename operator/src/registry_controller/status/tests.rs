@@ -60,6 +60,7 @@ fn run_with(
         problem: None,
         keyring: None,
         deployment,
+        agents: true,
         nodes: None,
         nodes_untold: None,
         now: Timestamp::UNIX_EPOCH,
@@ -199,6 +200,21 @@ fn a_volume_that_does_not_come_says_why() {
     }
     let status = run(&minimal(), &observed(Vec::new(), "Pending"), 0, &RegistryStatus::default());
     assert_eq!(find(&status, "StorageReady"), pair("False", "ClaimPending"));
+}
+
+#[test]
+fn a_suspended_registry_says_so_whether_it_serves_or_was_never_made() {
+    let mut spec = minimal();
+    spec["suspend"] = json!(true);
+    let serving = run(&spec, &observed(Vec::new(), "Bound"), 1, &RegistryStatus::default());
+    assert_eq!(
+        (find(&serving, "Suspended"), find(&serving, READY)),
+        (pair("True", "Suspended"), pair("True", "Serving"))
+    );
+    let never = run_with(&spec, &Observed::default(), None, &RegistryStatus::default());
+    assert_eq!(find(&never, READY), pair("False", "Suspended"));
+    assert_eq!(find(&never, "NodesReady"), pair("Unknown", "NotLookedAt"), "there are agents");
+    assert_eq!((find(&never, RECONCILING), find(&never, STALLED)), (None, None));
 }
 
 #[test]
