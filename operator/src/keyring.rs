@@ -102,6 +102,9 @@ pub struct IncomingAdmin {
     pub request: String,
     /// Since when pods are told.
     pub since: Timestamp,
+    /// Whether people are told.
+    #[serde(default)]
+    pub shown: bool,
 }
 
 /// A request for a node credential.

@@ -45,10 +45,11 @@ impl Contender {
     /// Returns when this process leads.
     pub async fn acquire(&mut self) {
         loop {
-            match self.attempt().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "cannot contend for leadership"),
+            match timeout(DEADLINE, self.attempt()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cannot contend for leadership"),
+                Err(_) => tracing::warn!("cannot contend for leadership: no answer within {DEADLINE:?}"),
             }
             sleep(PERIOD).await;
         }

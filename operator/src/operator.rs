@@ -43,7 +43,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let health = Health::new(registry);
     let stop = stop_signal()?;
     let client = Client::try_default().await.context("no way to an API server")?;
-    let serving = tokio::spawn(health.clone().serve(args.health_address));
+    let mut serving = tokio::spawn(health.clone().serve(args.health_address));
     health.set_ready();
     let settings = args.settings.clone();
     let ended = if args.without_lease {
@@ -58,10 +58,15 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tokio::select! {
             () = contender.acquire() => {}
             () = stop.clone() => return Ok(()),
-            port = serving => return Ok(port??),
+            port = &mut serving => return Ok(port??),
         }
         tracing::info!("leading");
-        lease::lead(contender, lead(client, settings, metrics, stop.clone()), stop).await
+        let leading = lease::lead(contender, lead(client, settings, metrics, stop.clone()), stop);
+        tokio::select! {
+            ended = leading => ended,
+            // Nobody would see how it is doing.
+            port = serving => return Ok(port??),
+        }
     };
     match ended {
         Ended::Finished => Ok(()),

@@ -174,7 +174,9 @@ impl Outcome {
         let rotating = self.keyring.as_ref().is_some_and(Keyring::is_rotating);
         match activity {
             outcome::Activity::Busy => return BUSY,
-            outcome::Activity::Resting if rotating || !self.steps.is_empty() => return BUSY,
+            outcome::Activity::Resting if rotating || !self.steps.is_empty() || self.nodes_untold.is_some() => {
+                return BUSY;
+            }
             outcome::Activity::Stuck => return STUCK,
             outcome::Activity::Resting => {}
         }

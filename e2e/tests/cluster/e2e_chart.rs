@@ -117,7 +117,10 @@ async fn cleans_nodes_when_asked(registry: &ManagedRegistry<'_>) -> Result<()> {
         ensure!(found.lines().eq(["/etc/containerd/config.toml"]), "{node}: {found}");
     }
     registry.wait_for("NodesReady", "AgentDisabled").await?;
-    upgrade("--set=nodeAgent.cleanup=false")?;
+    upgrade("--set=nodeAgent.cleanup=false,nodeAgent.enabled=false")?;
+    let agents = run("kubectl", &["-n", NODE_NAMESPACE, "get", "daemonsets", "-o", "name", "--ignore-not-found"])?;
+    ensure!(agents.is_empty(), "{agents}");
+    upgrade("--set=nodeAgent.enabled=true")?;
     rolled_out()?;
     println!(
         "nodeAgent.cleanup left every node as it was; afterwards {:?} pull again",

@@ -36,11 +36,14 @@ pub(crate) async fn comes_and_goes_by_kubectl(cluster: &Cluster) -> Result<()> {
     let page = read("docs/operations.md")?;
     let section = page.split("\n## kubectl alone\n").nth(1).context("no section on kubectl")?;
     let blocks: Vec<&str> = section.split("```\n").collect();
-    let [_, install, _, remove, ..] = blocks.as_slice() else { anyhow::bail!("not two blocks: {section}") };
+    let [_, install, _, dry_run, _, remove, ..] = blocks.as_slice() else {
+        anyhow::bail!("not three blocks: {section}")
+    };
     let script = |commands: &str| format!("set -eu; cd '{}'\n{commands}", folder.path().display());
 
     let before = files(&nodes)?;
     run("kubectl", &["delete", "namespace", OPERATOR_NAMESPACE, "--ignore-not-found"])?;
+    run("sh", &["-c", &script(dry_run)])?;
     run("sh", &["-c", &script(install)])?;
     with_namespace(cluster, "kubectl", async |namespace| {
         let registry = ManagedRegistry::ready(namespace, "images", light()).await?;

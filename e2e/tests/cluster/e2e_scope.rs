@@ -29,7 +29,7 @@ async fn serves_only(given: &TempNamespace<'_>, other: &TempNamespace<'_>) -> Re
     let stalled = refused.wait_for("Stalled", "NamespaceNotGranted").await?;
     refused.wait_for("Ready", "NamespaceNotGranted").await?;
     let says = format!(
-        "the operator has no rights in this namespace; an administrator grants them with: helm upgrade berth charts/berth --namespace berth-system --reuse-values --set 'watchNamespaces={{{},{}}}'",
+        "the operator has no rights in this namespace; an administrator grants them by the chart's value watchNamespaces, with: helm upgrade berth charts/berth --namespace berth-system --reuse-values --set 'watchNamespaces={{{},{}}}'",
         given.name, other.name
     );
     ensure!(stalled.message == says, "{}", stalled.message);

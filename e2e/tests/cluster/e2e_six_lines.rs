@@ -1,10 +1,10 @@
 //! The main job: six lines, and pods pull from the registry on every node that can.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::cluster::{Cluster, PATIENCE, eventually, own_cluster};
-use berth_e2e::managed_registry::{ManagedRegistry, condition};
+use berth_e2e::managed_registry::{ManagedRegistry, condition, light};
 use berth_e2e::pod::{self, Outcome, Pulled, seconds};
 use berth_e2e::push::{push, speaking};
 use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
@@ -15,6 +15,8 @@ use kube::api::PostParams;
 
 /// What the pods say.
 const WORDS: &str = "six lines";
+/// How long after a Registry is ready every node that can pulls from it, with nothing tried again.
+const PROMISE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn six_lines_give_a_registry_that_every_node_with_certs_d_pulls_from() -> Result<()> {
@@ -42,6 +44,30 @@ async fn six_lines_give_a_registry_that_every_node_with_certs_d_pulls_from() -> 
         let nodes = wait_for_nodes(&registry).await?;
         println!("what the status says of nodes came after {}", seconds(begun.elapsed()));
         every_node_does_as_reported(&registry, &nodes).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn half_a_minute_after_a_registry_is_ready_the_first_pull_on_every_node_that_can_succeeds() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    with_namespace(&cluster, "promise", async |namespace| {
+        let registry = ManagedRegistry::ready(namespace, "images", light()).await?;
+        let ready = Instant::now();
+        push(&registry.client().await?, "app", "1", &speaking(WORDS)?).await?;
+        tokio::time::sleep(PROMISE.saturating_sub(ready.elapsed())).await;
+        let image = [format!("{}/app:1", registry.host())];
+        let nodes = cluster.nodes().await?;
+        let outcomes = nodes.iter().map(|node| pod::run(namespace, node, &image));
+        let outcomes = futures::future::try_join_all(outcomes).await?;
+        let trusted = registry.trusted_nodes().await?;
+        for (node, outcome) in nodes.iter().zip(outcomes) {
+            let expected = trusted.contains(node);
+            let ran = outcome == Outcome::Ran(vec![WORDS.into()]);
+            ensure!(ran == expected, "{node}, which is {}trusted: {outcome:?}", if expected { "" } else { "not " });
+        }
+        println!("{PROMISE:?} after Ready the first pull succeeded on {trusted:?}");
+        Ok(())
     })
     .await
 }

@@ -36,6 +36,7 @@ async fn grow(namespace: &TempNamespace<'_>, classes: &Api<StorageClass>) -> Res
     let ready = condition(&ready, "Ready").context("no condition Ready")?;
     ensure!(ready.status == "True", "it stopped serving: {}", ready.message);
     println!("a class that does not let volumes grow: {}", stalled.message);
+    nodes_are_told_all_the_same(&registry).await?;
 
     // As the message says.
     let allow = Patch::Merge(json!({"allowVolumeExpansion": true}));
@@ -50,6 +51,20 @@ async fn grow(namespace: &TempNamespace<'_>, classes: &Api<StorageClass>) -> Res
     })
     .await?;
     println!("the claim asks for 2Gi; that the volume follows is its driver's part, and this cluster's has none");
+    Ok(())
+}
+
+/// What nodes need does not wait for the volume.
+async fn nodes_are_told_all_the_same(registry: &ManagedRegistry<'_>) -> Result<()> {
+    registry.patch(json!({"metadata": {"annotations": {"berth.dev/rotate-node-credential": "1"}}})).await?;
+    eventually("another credential to be the only one", PATIENCE * 5, async || {
+        let nodes = registry.get().await?.status.and_then(|status| status.nodes).context("no status.nodes")?;
+        ensure!(nodes.handled_credential_rotation.as_deref() == Some("1"), "{nodes:?}");
+        Ok(())
+    })
+    .await?;
+    let found = registry.get().await?;
+    ensure!(condition(&found, "Stalled").is_some(), "it is no longer stalled, so this shows nothing");
     Ok(())
 }
 

@@ -45,7 +45,8 @@ impl Keyring {
 
     /// What people read to log in.
     pub fn admin_files(&self) -> Option<Files> {
-        let admin = self.admin.as_ref()?;
+        let incoming = self.incoming_admin.as_ref().filter(|incoming| incoming.shown);
+        let admin = incoming.map(|incoming| &incoming.admin).or(self.admin.as_ref())?;
         Some(Files::from([("username".into(), ADMIN.into()), ("password".into(), admin.password.clone())]))
     }
 

@@ -46,7 +46,7 @@ const TRUST: SignedDuration = SignedDuration::from_mins(5);
 
 /// How long a rotation waits for those who do not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
-/// How long people may have no password that pods accept, whatever is heard of the pods: the kubelet brings them the new one
+/// How long people may know no password that pods accept, whatever is heard of the pods: the kubelet brings them the new one
 /// within two minutes.
 const LOCKED_OUT: SignedDuration = SignedDuration::from_mins(3);
 
@@ -77,6 +77,8 @@ pub struct Circumstances<'a> {
     pub admin: bool,
     /// Whether nodes may pull.
     pub nodes: bool,
+    /// Whether the Secret that pods mount holds what the keyring said before this pass.
+    pub server_is_written: bool,
     /// Whether every ready pod, and at least one, serves the certificate.
     pub pods_serve_leaf: bool,
     /// Whether every ready pod, and at least one, accepts the node credentials as they were before this pass.
@@ -194,10 +196,13 @@ impl Keyring {
             self.admin = Some(new_admin()?);
             self.handled_password_rotation = at.rotate_password.map(Into::into);
         }
-        let shown = |incoming: &IncomingAdmin| {
-            at.pods_accept_admin == Acceptance::Everyone || at.now >= incoming.since + LOCKED_OUT
-        };
-        if let Some(incoming) = self.incoming_admin.take_if(|incoming| shown(incoming)) {
+        if let Some(incoming) = &mut self.incoming_admin {
+            let everyone = at.pods_accept_admin == Acceptance::Everyone;
+            incoming.shown |= everyone || at.server_is_written && at.now >= incoming.since + LOCKED_OUT;
+        }
+        if let Some(incoming) =
+            self.incoming_admin.take_if(|incoming| at.pods_accept_admin.holds(incoming.since, at.now))
+        {
             self.admin = Some(incoming.admin);
             self.handled_password_rotation = Some(incoming.request);
             steps.push(Step::PasswordReplaced);
@@ -206,8 +211,8 @@ impl Keyring {
             && self.incoming_admin.is_none()
             && is_new(Some(request), self.handled_password_rotation.as_deref())
         {
-            let admin = new_admin()?;
-            self.incoming_admin = Some(IncomingAdmin { admin, request: request.into(), since: at.now });
+            let (admin, since) = (new_admin()?, at.now);
+            self.incoming_admin = Some(IncomingAdmin { admin, request: request.into(), since, shown: false });
         }
         Ok(())
     }

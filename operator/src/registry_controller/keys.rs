@@ -262,6 +262,7 @@ fn circumstances<'a>(
         rotate_node_credential: annotation(ROTATE_NODE_CREDENTIAL),
         admin: validated.htpasswd.is_none(),
         nodes: validated.nodes_pull,
+        server_is_written: written.is_some(),
         pods_serve_leaf: leaf.is_some()
             && observed.acceptance(|report| report.certificate.as_ref() == leaf) == Acceptance::Everyone,
         pods_accept_nodes: pods_have("auth.nodes.path"),

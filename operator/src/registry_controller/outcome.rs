@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
-use super::status::{Problem, READY, RECONCILING, STALLED};
+use super::status::{NODES_NOT_TOLD, Problem, READY, RECONCILING, STALLED};
 use super::{Error, dereference, keys};
 use crate::api::registry::{Registry, RegistryStatus};
 use crate::apply;
@@ -36,9 +36,14 @@ fn explain_apply(error: apply::Error) -> Result<Problem, Error> {
             "QuotaExceeded",
             format!("a ResourceQuota of this namespace leaves no room: {}", status.message),
         )),
-        403 if status.message.contains("PersistentVolumeClaim")
-            || status.message.contains("persistentvolumeclaims") && status.message.contains("resize") =>
-        {
+        403 if status.message.contains("per PersistentVolumeClaim is") => Ok(Problem::stalled(
+            "QuotaExceeded",
+            format!(
+                "a LimitRange of this namespace does not allow such a volume; write another spec.storage.persistentVolumeClaim.size: {}",
+                status.message
+            ),
+        )),
+        403 if status.message.contains("persistentvolumeclaims") && status.message.contains("resize") => {
             Ok(Problem::stalled(
                 "VolumeResizeRefused",
                 format!(
@@ -136,6 +141,12 @@ pub(super) async fn publish(
     {
         events.push((EventType::Warning, reason, message));
     }
+    if let Some((_, reason, message)) = of(after, "NodesReady")
+        && reason == NODES_NOT_TOLD
+        && of(before, "NodesReady").is_none_or(|(_, was, _)| was != reason)
+    {
+        events.push((EventType::Warning, reason, message));
+    }
     events.extend(steps.iter().filter_map(|step| tell(*step)));
     for (type_, reason, note) in events {
         let note = Some(note.chars().take(1000).collect());
@@ -179,17 +190,19 @@ fn tell(step: Step) -> Option<(EventType, String, String)> {
 /// in it.
 pub(super) fn must_wait(wanted: &Deployment, live: Option<&Deployment>, context: &Context) -> bool {
     let Some(live) = live else { return false };
-    let template = |deployment: &Deployment| {
-        let spec = deployment.spec.as_ref()?;
-        let container = spec.template.spec.as_ref()?.containers.first()?;
-        Some((container.image.clone(), spec.template.metadata.as_ref()?.annotations.clone()))
-    };
-    if apply::was_applied(wanted, live) || template(wanted) == template(live) || is_replacing(live) {
+    if apply::was_applied(wanted, live) || !replaces_pods(wanted, live) || is_replacing(live) {
         return false;
     }
     let deployments = context.stores.deployments.all();
     let replacing = deployments.iter().filter(|other| is_replacing(other)).filter_map(|other| other.uid()).collect();
     !context.rollouts.admit(live.uid().unwrap_or_default(), &replacing, context.settings.max_rollouts)
+}
+
+/// Whether anything in it differs that pods are made of.
+fn replaces_pods(wanted: &Deployment, live: &Deployment) -> bool {
+    let template = |deployment: &Deployment| serde_json::to_value(deployment.spec.as_ref().map(|spec| &spec.template));
+    let (Ok(wanted), Ok(live)) = (template(wanted), template(live)) else { return true };
+    apply::drift::projection(&live, &wanted) != wanted
 }
 
 /// Whether pods are being replaced, and not stuck.
@@ -201,4 +214,31 @@ fn is_replacing(deployment: &Deployment) -> bool {
         || progressing.any(|condition| {
             condition.status == "True" && condition.reason.as_deref() != Some("NewReplicaSetAvailable")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(container: &Value) -> Deployment {
+        let template =
+            json!({"metadata": {"annotations": {"berth.dev/config-hash": "1"}}, "spec": {"containers": [container]}});
+        serde_json::from_value(json!({"spec": {"replicas": 1, "selector": {}, "template": template}})).unwrap()
+    }
+
+    #[test]
+    fn whatever_pods_are_made_of_replaces_them_and_what_the_api_server_adds_does_not() {
+        let wanted = deployment(&json!({"name": "registry", "image": "r:1"}));
+        let live = |container: Value| deployment(&container);
+        let as_stored = json!({"name": "registry", "image": "r:1", "imagePullPolicy": "IfNotPresent"});
+        assert!(!replaces_pods(&wanted, &live(as_stored)));
+        assert!(replaces_pods(&wanted, &live(json!({"name": "registry", "image": "r:0"}))));
+        let probed = deployment(&json!({"name": "registry", "image": "r:1", "livenessProbe": {"periodSeconds": 5}}));
+        assert!(replaces_pods(&probed, &wanted), "a probe that the operator's next version wants");
+        let mut scaled = wanted.clone();
+        scaled.spec.as_mut().unwrap().replicas = Some(2);
+        assert!(!replaces_pods(&scaled, &wanted), "more pods replace none");
+    }
 }

@@ -28,6 +28,8 @@ pub const RECONCILING: &str = "Reconciling";
 /// A human is needed.
 pub const STALLED: &str = "Stalled";
 
+/// What nodes need could not be written.
+pub const NODES_NOT_TOLD: &str = "NodesNotTold";
 /// The Deployment's own word for having waited too long.
 const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -304,7 +306,7 @@ fn nodes_finding(pass: &Pass<'_>) -> Finding {
         return Finding::new(type_, Truth::Unknown, "NotLookedAt", "see Ready");
     };
     if let Some(why) = pass.nodes_untold {
-        return Finding::new(type_, false, "NodesNotTold", format!("nodes have not heard what changed: {why}"));
+        return Finding::new(type_, false, NODES_NOT_TOLD, format!("nodes have not heard what changed: {why}"));
     }
     let NodesStatus { desired, trusted, unsupported, unknown, .. } = nodes.status;
     if unsupported > 0 {

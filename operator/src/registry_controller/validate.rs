@@ -240,7 +240,7 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
     Err(Refusal {
         reason: "NamespaceNotGranted",
         message: format!(
-            "the operator has no rights in this namespace; an administrator grants them with: helm upgrade {} charts/berth --namespace {} --reuse-values --set 'watchNamespaces={{{}}}'",
+            "the operator has no rights in this namespace; an administrator grants them by the chart's value watchNamespaces, with: helm upgrade {} charts/berth --namespace {} --reuse-values --set 'watchNamespaces={{{}}}'",
             settings.release,
             settings.namespace,
             namespaces.join(",")

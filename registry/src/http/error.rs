@@ -72,8 +72,10 @@ pub(super) enum ApiError {
     ManifestChildUnknown(Digest),
     /// The manifest says of something that it has another size than it has.
     ManifestChildSize(String),
-    /// The body broke off or trickled.
+    /// The body of a blob broke off or trickled.
     Body(BodyError),
+    /// The body of a manifest did.
+    ManifestBody(BodyError),
     /// Storage failed.
     Store(StoreError),
 }
@@ -189,10 +191,8 @@ impl ApiError {
                 Answer::new(StatusCode::BAD_REQUEST, ManifestBlobUnknown, "").about(digest)
             }
             Self::ManifestChildSize(what) => Answer::new(StatusCode::BAD_REQUEST, ManifestInvalid, what),
-            Self::Body(broken) if broken.0.is::<TooSlow>() => {
-                Answer::new(StatusCode::REQUEST_TIMEOUT, BlobUploadInvalid, TooSlow).with(header::CONNECTION, "close")
-            }
-            Self::Body(_) => Answer::new(StatusCode::BAD_REQUEST, BlobUploadInvalid, "the body broke off"),
+            Self::Body(broken) => broken_off(broken, BlobUploadInvalid),
+            Self::ManifestBody(broken) => broken_off(broken, ManifestInvalid),
             Self::Store(error) => fault(error.kind()),
         }
     }
@@ -201,9 +201,17 @@ impl ApiError {
     fn cause(&self) -> String {
         match self {
             Self::Store(error) => chain(error),
-            Self::Body(error) => chain(error),
+            Self::Body(error) | Self::ManifestBody(error) => chain(error),
             other => format!("{other:?}"),
         }
+    }
+}
+
+fn broken_off(broken: &BodyError, code: ErrorCode) -> Answer {
+    if broken.0.is::<TooSlow>() {
+        Answer::new(StatusCode::REQUEST_TIMEOUT, code, TooSlow).with(header::CONNECTION, "close")
+    } else {
+        Answer::new(StatusCode::BAD_REQUEST, code, "the body broke off")
     }
 }
 

@@ -126,6 +126,6 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     to_bytes(body, LARGEST_MANIFEST).await.map_err(|error| {
         let error = error.into_inner();
         let too_large = error.is::<LengthLimitError>();
-        if too_large { ApiError::ManifestTooLarge(LARGEST_MANIFEST) } else { ApiError::Body(BodyError(error)) }
+        if too_large { ApiError::ManifestTooLarge(LARGEST_MANIFEST) } else { ApiError::ManifestBody(BodyError(error)) }
     })
 }

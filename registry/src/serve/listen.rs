@@ -51,8 +51,9 @@ pub(super) fn connections_that_fit() -> usize {
 }
 
 /// Unsent bytes that the kernel keeps for a connection. Its own limit is some megabytes for each client that takes nothing, and
-/// what it keeps looks to us as if the client had taken it.
-const UNSENT: u32 = 1 << 20;
+/// what it keeps looks to us as if the client had taken it. It asks for more when half of this is sent: a client that takes
+/// that in the time in which it must take something has taken 1 KiB a second.
+const UNSENT: u32 = 128 << 10;
 
 /// How long nothing more is said of peers that have their share.
 const SAID: Duration = Duration::from_secs(60);

@@ -26,6 +26,8 @@ impl Referrers<'_> {
     /// When storage fails.
     pub async fn next(&mut self) -> Result<Option<Descriptor>> {
         for (_, names) in self.names.by_ref() {
+            // There may be very many of another type, and requests wait meanwhile.
+            tokio::task::coop::consume_budget().await;
             let Some(descriptor) = self.store.referrer(self.repository, self.subject, names).await? else { continue };
             if self.artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted)) {
                 return Ok(Some(descriptor));

@@ -111,10 +111,10 @@ impl Store {
     ) -> UploadResult<()> {
         match self.put_blob(state.repository(), digest, body).await {
             Ok(()) => Ok(self.leave_finished(state, digest).await?),
-            Err(UploadError::DigestMismatch) => {
-                self.cancel_upload(state).await?;
-                Err(UploadError::DigestMismatch)
-            }
+            Err(UploadError::DigestMismatch) => match self.cancel_upload(state).await {
+                Ok(()) | Err(UploadError::Unknown) => Err(UploadError::DigestMismatch),
+                Err(error) => Err(error),
+            },
             other => other,
         }
     }

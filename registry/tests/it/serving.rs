@@ -106,6 +106,24 @@ async fn a_peer_that_is_only_slow_gets_everything() {
     assert!(all > 3 << 20, "{all}");
 }
 
+#[tokio::test]
+async fn a_peer_that_takes_little_all_the_time_does_not_stand_still() {
+    let served = served(Limits { stall: Duration::from_secs(3), ..Limits::default() }).await;
+    let digest = served.push_large_blob(2 << 20).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // What the client's kernel takes ahead of it would hide how little it takes.
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut slow = socket.connect(served.address).await.unwrap();
+    let request = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    slow.write_all(request.as_bytes()).await.unwrap();
+    let (mut all, mut bytes) = (0, vec![0; 24 << 10]);
+    while let Ok(read @ 1..) = slow.read(&mut bytes).await {
+        all += read;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert!(all > 2 << 20, "{all}");
+}
+
 /// RFC 9112 section 9.6.
 #[tokio::test]
 async fn whoever_is_refused_in_the_middle_of_a_body_hears_why() {

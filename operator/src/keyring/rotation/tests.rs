@@ -26,6 +26,7 @@ fn at(now: Timestamp, names: &[String]) -> Circumstances<'_> {
         rotate_node_credential: None,
         admin: true,
         nodes: true,
+        server_is_written: true,
         pods_serve_leaf: false,
         pods_accept_nodes: Acceptance::NotYet,
         pods_accept_http_secret: Acceptance::NotYet,
@@ -292,7 +293,12 @@ fn people_are_told_a_new_password_when_every_pod_accepts_it_and_no_longer_the_ol
 
     keyring.advance(&asked("two")).unwrap();
     let late = Circumstances { now: start() + HOUR + SignedDuration::from_mins(3), ..asked("two") };
-    assert_eq!(keyring.clone().advance(&late).unwrap(), [Step::PasswordReplaced], "nobody is locked out for longer");
+    let shown = keyring.admin_files();
+    keyring.advance(&Circumstances { server_is_written: false, ..late.clone() }).unwrap();
+    assert_eq!(keyring.admin_files(), shown, "pods cannot have it");
+    assert_eq!(keyring.advance(&late).unwrap(), [], "a pod may still accept the old one");
+    assert_ne!(keyring.admin_files(), shown, "nobody is locked out for longer");
+    assert_eq!(keyring.handled_password_rotation.as_deref(), Some("one"));
     assert_eq!(keyring.advance(&accepted("three")).unwrap(), [Step::PasswordReplaced]);
     assert!(keyring.incoming_admin.is_some(), "asked again meanwhile");
 }

@@ -24,8 +24,8 @@ pub(super) struct Durability {
     syncs: AtomicU64,
 }
 
-/// Hashes of files' paths that are durable, and of directories. When one generation is full the one before it is forgotten: forgetting costs a sync
-/// that was not needed, nothing else.
+/// Hashes of the paths of files, and of what directories are, that are durable. When one generation is full the one before it
+/// is forgotten, which costs a sync that was not needed and nothing else.
 #[derive(Debug, Default)]
 struct Known {
     young: HashSet<u64>,

@@ -23,6 +23,8 @@ pub(super) struct Names {
 struct Read {
     at: Instant,
     modified: Option<SystemTime>,
+    /// Whether a later write would have shown in `modified`.
+    settled: bool,
 }
 
 /// What this process did to a name.
@@ -34,6 +36,9 @@ pub(super) enum Change {
 
 /// How long another process's write may stay unseen.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// What file systems may count time in. A write in the same tick as a look at the directory does not change its time.
+const TICK: Duration = Duration::from_secs(2);
 
 impl Names {
     pub(super) const fn new(directory: PathBuf) -> Self {
@@ -61,14 +66,15 @@ impl Names {
             return Ok(());
         }
         let modified = found(fs::metadata(&self.directory))?.map(|directory| directory.modified()).transpose()?;
-        let at = Instant::now();
-        if self.read.as_ref().is_none_or(|read| read.modified != modified) {
+        let (at, now) = (Instant::now(), SystemTime::now());
+        let settled = modified.is_none_or(|modified| now.duration_since(modified).is_ok_and(|age| age > TICK));
+        if self.read.as_ref().is_none_or(|read| !read.settled || read.modified != modified) {
             self.names = match found(fs::read_dir(&self.directory))? {
                 Some(entries) => entries.map(|entry| Ok(name_of(&entry?).into())).collect::<io::Result<_>>()?,
                 None => BTreeSet::new(),
             };
         }
-        self.read = Some(Read { at, modified });
+        self.read = Some(Read { at, modified, settled });
         Ok(())
     }
 }
@@ -76,4 +82,22 @@ impl Names {
 /// A name as text. What is not text cannot be ours, and no parser of ours takes it.
 pub(super) fn name_of(entry: &DirEntry) -> String {
     entry.file_name().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_does_not_change_the_directorys_time_is_listed_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut names = Names::new(directory.path().to_owned());
+        fs::write(directory.path().join("a"), "").unwrap();
+        assert_eq!(names.page(None, 10).unwrap().items, ["a"]);
+        let modified = fs::metadata(directory.path()).unwrap().modified().unwrap();
+        fs::write(directory.path().join("b"), "").unwrap();
+        fs::File::open(directory.path()).unwrap().set_modified(modified).unwrap();
+        std::thread::sleep(FRESH + Duration::from_millis(50));
+        assert_eq!(names.page(None, 10).unwrap().items, ["a", "b"]);
+    }
 }
