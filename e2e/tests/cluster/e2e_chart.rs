@@ -114,12 +114,17 @@ async fn cleans_nodes_when_asked(registry: &ManagedRegistry<'_>) -> Result<()> {
     rolled_out()?;
     for node in &registry.namespace.cluster.nodes().await? {
         let found = on_node(node, &["find", "/etc/containerd", "-mindepth", "1"])?;
-        ensure!(found.lines().eq(["/etc/containerd/config.toml"]), "{node}: {found}");
+        let mut found: Vec<&str> = found.lines().collect();
+        found.sort_unstable();
+        // The node had both before.
+        ensure!(found == ["/etc/containerd/certs.d", "/etc/containerd/config.toml"], "{node}: {found:?}");
     }
     registry.wait_for("NodesReady", "AgentDisabled").await?;
     upgrade("--set=nodeAgent.cleanup=false,nodeAgent.enabled=false")?;
     let agents = run("kubectl", &["-n", NODE_NAMESPACE, "get", "daemonsets", "-o", "name", "--ignore-not-found"])?;
     ensure!(agents.is_empty(), "{agents}");
+    // Their namespace went with them, and cannot be made again before it is gone.
+    run("kubectl", &["wait", "--for=delete", &format!("namespace/{NODE_NAMESPACE}"), "--timeout=2m"])?;
     upgrade("--set=nodeAgent.enabled=true")?;
     rolled_out()?;
     println!(
