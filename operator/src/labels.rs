@@ -1,7 +1,8 @@
 //! Names and labels of everything the operator makes, and the name under which it makes it.
 //!
 //! Nothing is copied from a Registry's own labels and annotations: a tool that tracks the Registry by a label would take our
-//! objects for its own and delete them.
+//! objects for its own and delete them. That is also why nothing has `app.kubernetes.io/instance`: Argo CD may track by it, and
+//! would prune the volume of a Registry that is called like its Application.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +47,6 @@ impl Owner {
     pub fn labels(&self) -> BTreeMap<String, String> {
         [
             ("app.kubernetes.io/name", "berth-registry"),
-            ("app.kubernetes.io/instance", &self.name),
             ("app.kubernetes.io/component", "registry"),
             ("app.kubernetes.io/part-of", "berth"),
             ("app.kubernetes.io/managed-by", FIELD_MANAGER),
@@ -123,5 +123,18 @@ impl Owner {
     /// The operator's own Secret about it. A namespace's name has no dot, so no two Registries share one.
     pub fn keyring_name(&self) -> String {
         format!("registry-{}.{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_carries_the_label_by_which_argo_cd_may_track() {
+        let owner = Owner { namespace: "team-a".into(), name: "images".into(), uid: "u".into() };
+        for metadata in [owner.owned("a".into()), owner.kept("a".into()), owner.elsewhere("berth-system", "a".into())] {
+            assert!(!metadata.labels.unwrap().contains_key("app.kubernetes.io/instance"));
+        }
     }
 }
