@@ -234,8 +234,8 @@ pub struct Tls {
     /// The oldest version accepted. Default: `tls1.2`.
     #[serde(default)]
     pub minimumtls: MinimumTls,
-    /// More certificates, each for clients that ask for a name it holds (SNI, RFC 6066 section 3) and the first one does
-    /// not. Ours.
+    /// More certificates, each for clients that ask for a name it holds (SNI, RFC 6066 section 3). The first one answers all
+    /// others, and for names of Kubernetes Services that it holds itself. Ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub additional: Vec<KeyPair>,
 }

@@ -93,10 +93,17 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let holds =
             |certificate: &&Certificate| client_hello.server_name().is_some_and(|name| certificate.0.get().holds(name));
-        let mut all = std::iter::once(&self.first).chain(&self.additional);
-        let chosen = all.find(holds).unwrap_or(&self.first);
+        let is_internal = client_hello.server_name().is_none_or(is_of_a_service);
+        let mut given = self.additional.iter().filter(|_| !is_internal || !holds(&&self.first));
+        let chosen = given.find(holds).unwrap_or(&self.first);
         Some(Arc::clone(&chosen.0.get().key))
     }
+}
+
+/// Whether a name is a Kubernetes Service's: `<name>.<namespace>.svc`, with or without a domain behind it. Nobody else certifies
+/// those, and who asks for one trusts our own authority.
+fn is_of_a_service(name: &str) -> bool {
+    name.split('.').skip(2).any(|label| label.eq_ignore_ascii_case("svc"))
 }
 
 impl Pair {

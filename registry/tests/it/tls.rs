@@ -22,7 +22,12 @@ fn write_pair(directory: &Path) -> CertificateDer<'static> {
 }
 
 fn write_pair_for(directory: &Path, name: &str) -> CertificateDer<'static> {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([name.to_owned()]).unwrap();
+    write_pair_for_all(directory, &[name])
+}
+
+fn write_pair_for_all(directory: &Path, names: &[&str]) -> CertificateDer<'static> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     std::fs::write(directory.join("tls.key"), signing_key.serialize_pem()).unwrap();
     std::fs::write(directory.join("tls.crt"), cert.pem()).unwrap();
     cert.der().clone()
@@ -124,6 +129,20 @@ async fn an_additional_certificate_answers_the_names_that_only_it_holds() {
     assert!(ping(&mut stream).await.starts_with("HTTP/1.1 200"));
     for name in ["localhost", "127.0.0.1", "registry.example", "a.b.registry.example"] {
         assert!(connect_as(address, &theirs, name).await.is_err(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_certificates_for_a_name_the_additional_one_answers_unless_the_name_is_a_services() {
+    let [first, more] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let names = ["registry.example", "images.team-a.svc", "images.team-a.svc.cluster.local"];
+    let [ours, theirs] = [&first, &more].map(|directory| write_pair_for_all(directory.path(), &names));
+    let pair = KeyPair { certificate: more.path().join("tls.crt"), key: more.path().join("tls.key") };
+    let (address, _) = serve_tls(&Tls { additional: vec![pair], ..tls(first.path()) }).await;
+    connect_as(address, &theirs, "registry.example").await.unwrap();
+    assert!(connect_as(address, &ours, "registry.example").await.is_err());
+    for name in ["images.team-a.svc", "images.team-a.svc.cluster.local"] {
+        connect_as(address, &ours, name).await.unwrap();
     }
 }
 
