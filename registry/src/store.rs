@@ -44,7 +44,6 @@ pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
 pub use referrer::Referrers;
-pub use sweep::Swept;
 pub use upload::{UploadError, UploadState};
 
 use driver::{Driver, Object, Posix};

@@ -12,7 +12,7 @@ use crate::config::{Config, UploadPurging};
 use crate::http::admin::{self, Admin, Readiness};
 use crate::http::{self, App, Switches, UploadKeys};
 use crate::serve::{Limits, Listener, Stop, bind, serve, server_config, stop_signal};
-use crate::store::{Store, Swept};
+use crate::store::Store;
 
 /// How long we go on accepting after SIGTERM: until word has got around that no more requests should come here.
 const LAME_DUCK: Duration = Duration::from_secs(5);
@@ -81,20 +81,25 @@ async fn serve_health(tcp: TcpListener, admin: Admin) {
     serve(listener, admin::router(admin), std::future::pending(), Duration::ZERO).await;
 }
 
-/// Removes uploads that nobody finished, now and then again. Every replica does; they do not get into each other's way.
+/// Removes what never ended, now and then again: uploads, unless they are to stay, and what requests that died left half-written.
+/// Every replica does; they do not get into each other's way.
 async fn sweep(store: Store, purging: UploadPurging) {
     // An interval of nothing would do nothing else.
     let interval = purging.interval.get().max(Duration::from_secs(60));
-    if !purging.enabled {
-        return;
-    }
     loop {
-        match store.sweep(purging.dryrun).await {
-            Ok(Swept { uploads: 0, intents: 0 }) => {}
-            Ok(Swept { uploads, intents }) => {
-                tracing::info!(uploads, intents, dry_run = purging.dryrun, "what never ended was removed");
+        if purging.enabled {
+            match store.sweep_uploads(purging.dryrun).await {
+                Ok(0) => {}
+                Ok(uploads) => {
+                    tracing::info!(uploads, dry_run = purging.dryrun, "uploads that nobody finished were removed");
+                }
+                Err(error) => tracing::error!(%error, "uploads that nobody finished cannot be removed"),
             }
-            Err(error) => tracing::error!(%error, "what never ended cannot be removed"),
+        }
+        match store.sweep_remains().await {
+            Ok(0) => {}
+            Ok(manifests) => tracing::info!(manifests, "what requests that died left was removed"),
+            Err(error) => tracing::error!(%error, "what requests that died left cannot be removed"),
         }
         tokio::time::sleep(interval).await;
     }

@@ -17,29 +17,12 @@ const EXPIRY_SLACK: Duration = Duration::from_hours(1);
 /// How long after its end an upload may still be there: replicas look for such once a day.
 pub(super) const SWEPT_WITHIN: Duration = Duration::from_hours(25);
 
-/// What a sweep removed, or would remove.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Uploads that began longer ago than uploads may take.
-    pub uploads: usize,
-    /// Manifests that were about to be recorded by requests that are gone.
-    pub intents: usize,
-}
-
 impl Store {
-    /// Removes what is left of requests that never ended; with `dry_run`, only counts it.
+    /// Removes uploads that outlived their time; with `dry_run`, only counts them. Returns how many.
     ///
     /// # Errors
     /// When storage fails. What was removed before stays removed.
-    pub async fn sweep(&self, dry_run: bool) -> Result<Swept> {
-        let swept = Swept { uploads: self.sweep_uploads(dry_run).await?, intents: self.sweep_intents(dry_run).await? };
-        if !dry_run {
-            self.driver.sweep().await?;
-        }
-        Ok(swept)
-    }
-
-    async fn sweep_uploads(&self, dry_run: bool) -> Result<usize> {
+    pub async fn sweep_uploads(&self, dry_run: bool) -> Result<usize> {
         let listed = self.driver.list(&Prefix::Uploads, usize::MAX).await?;
         let limit = self.upload_age + EXPIRY_SLACK;
         let uploads: Vec<Ulid> = listed.iter().filter_map(|name| name.parse().ok()).collect();
@@ -58,8 +41,19 @@ impl Store {
         Ok(swept)
     }
 
+    /// Removes what requests left that died while they wrote. Nobody knows of it, so there is nothing to decide. Returns how many
+    /// manifests were about to be recorded.
+    ///
+    /// # Errors
+    /// When storage fails. What was removed before stays removed.
+    pub async fn sweep_remains(&self) -> Result<usize> {
+        let intents = self.sweep_intents().await?;
+        self.driver.sweep().await?;
+        Ok(intents)
+    }
+
     /// A request gives up after half of the grace, so an intent that is older has none.
-    async fn sweep_intents(&self, dry_run: bool) -> Result<usize> {
+    async fn sweep_intents(&self) -> Result<usize> {
         let mut swept = 0;
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };
@@ -72,9 +66,7 @@ impl Store {
                 let intent = |name| Key::Intent { repository: repository.clone(), digest: digest.clone(), name };
                 let old: Vec<Key> = names.filter(|name| is_older(name.record, HALF_GRACE * 2)).map(intent).collect();
                 swept += old.len();
-                if !dry_run {
-                    self.driver.remove(&old).await?;
-                }
+                self.driver.remove(&old).await?;
             }
         }
         Ok(swept)
