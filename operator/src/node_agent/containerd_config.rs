@@ -26,7 +26,7 @@ pub(super) enum Era {
     TwoTwo,
     /// From 2.2.2: [`DEFAULT_LIST`] when unset or empty, unless mirrors are set.
     TwoTwoTwo,
-    /// From 2.3: as before, and each file is migrated by itself before it is merged.
+    /// 2.3 and 2.4: as before, and each file is migrated by itself before it is merged.
     TwoThree,
 }
 
@@ -39,7 +39,7 @@ impl Era {
             (2, 1, _) => Self::TwoOne,
             (2, 2, 0 | 1) => Self::TwoTwo,
             (2, 2, _) => Self::TwoTwoTwo,
-            (2, _, _) => Self::TwoThree,
+            (2, 3 | 4, _) => Self::TwoThree,
             _ => return None,
         })
     }

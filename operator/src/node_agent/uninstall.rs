@@ -54,7 +54,7 @@ enum Step {
 
 /// Runs one step.
 pub async fn run(args: UninstallArgs) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("find the API server")?;
+    let client = crate::api_client::connect().await?;
     match args.step {
         Step::Check { force, advice, agent } => {
             if !force {

@@ -67,7 +67,13 @@ pub(super) fn wanted(objects: &Objects, cluster_domain: &str) -> Wanted {
     // The oldest first: it keeps a granted host that a later one asks for too. The uid decides among equals.
     entries.sort_by(|(a_time, a, _), (b_time, b, _)| (a_time, &a.registry.uid).cmp(&(b_time, &b.registry.uid)));
     drop_superseded(&mut entries);
-    let mut taken = BTreeMap::new();
+    // Nobody gets another one's own names, whatever was granted: both would write the same files.
+    let own = |(_, entry, endpoint): &(_, NodeEntry, Endpoint)| {
+        let hosts = own_hosts(&entry.registry.namespace, &entry.registry.name, cluster_domain);
+        let owner = endpoint.registry.clone();
+        hosts.into_iter().filter_map(move |host| Some((host.parse().ok()?, owner.clone()))).collect::<Vec<_>>()
+    };
+    let mut taken: BTreeMap<HostName, String> = entries.iter().flat_map(own).collect();
     for (_, entry, endpoint) in entries {
         let known = share_out(&entry, endpoint, &grants, cluster_domain, &mut taken);
         wanted.insert(entry.registry.uid, Wish::Known(Box::new(known)));

@@ -72,6 +72,7 @@ fn what_cannot_be_told_is_unknown() {
     for (runtime, files, expected) in [
         ("", vec![], "RuntimeNotUnderstood"),
         ("containerd://", vec![], "RuntimeVersionUnknown"),
+        ("containerd://2.5.0", vec![], "RuntimeVersionUnknown"),
         ("containerd://3.0.0", vec![], "RuntimeVersionUnknown"),
         ("containerd://2.2.1", vec![("config.toml", "version = [")], "ConfigNotUnderstood"),
         ("containerd://2.2.1", vec![("config.toml", "version = 4")], "ConfigNotUnderstood"),

@@ -96,6 +96,23 @@ fn the_older_registry_keeps_a_host_granted_to_both() {
 }
 
 #[test]
+fn nobody_gets_the_names_of_anothers_service_whatever_is_granted() {
+    let grants = "[{host: images.team-a.svc, namespace: infra}]".to_owned();
+    let objects = Objects {
+        entries: vec![
+            stored(10, &entry("infra", "successor", "u1", &["images.team-a.svc"])),
+            stored(20, &entry("team-a", "images", "u2", &[])),
+        ],
+        grants: vec![config_map(HOST_GRANTS_NAME, 0, HOST_GRANTS_KEY, grants)],
+        ..Objects::default()
+    };
+    let wanted = wanted(&objects, "cluster.local");
+    let successor = known(&wanted, "u1");
+    assert_eq!((successor.granted.len(), successor.refused[0].reason), (0, "HostConflict"));
+    assert!(hosts(&known(&wanted, "u2").own).contains(&"images.team-a.svc".to_owned()));
+}
+
+#[test]
 fn a_registry_made_again_replaces_its_predecessor() {
     let objects = Objects {
         entries: vec![stored(20, &entry("a", "images", "new", &[])), stored(10, &entry("a", "images", "old", &[]))],
