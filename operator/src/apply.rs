@@ -133,7 +133,12 @@ impl Applier {
             None => false,
         };
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = match (api.patch(&name, &params, &Patch::Apply(&wanted)).await, &live) {
+        // An object that took this one's place a moment ago was not looked at, and is not taken over.
+        let mut patch = wanted.clone();
+        if let Some(uid) = live.as_ref().and_then(|live| live.uid()) {
+            patch["metadata"]["uid"] = uid.into();
+        }
+        let applied = match (api.patch(&name, &params, &Patch::Apply(&patch)).await, &live) {
             (Err(kube::Error::Api(status)), Some(live)) if status.code == 422 => repair(&api, live, &wanted).await,
             (applied, _) => applied,
         };
@@ -180,7 +185,14 @@ impl Applier {
             "status": status,
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let written = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
+        let written = match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+            // What is stored is not what the definition says any more, so the server cannot tell whose each field is.
+            Err(kube::Error::Api(status)) if status.message.contains("failed to create typed live object") => {
+                let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+                api.patch_status(&name, &params, &Patch::Merge(&patch)).await
+            }
+            written => written,
+        };
         let written = written.map_err(|error| api_error::<Registry>(&name, error))?;
         self.metrics.wrote("Registry/status");
         Ok(written.metadata.resource_version)

@@ -10,13 +10,15 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use crate::api::{Registry, RegistryStatus};
+use crate::api_client;
 
 /// How long a Registry may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,13 +33,27 @@ pub struct CheckArgs {
 
 /// Checks, and says on standard output what it found. Fails when something is not as it should be.
 pub async fn run(args: CheckArgs) -> anyhow::Result<()> {
-    let client = Client::try_default().await.context("no way to an API server")?;
+    let client = api_client::connect().await?;
     let lease = Api::<Lease>::namespaced(client.clone(), &args.namespace).get("berth-operator").await;
     let leader = lease.context("no operator has led yet")?.spec.and_then(|spec| spec.holder_identity);
     println!("leading: {}", leader.filter(|leader| !leader.is_empty()).context("no operator leads")?);
-    let registries = Api::<Registry>::all(client).list(&ListParams::default()).await?.items;
+    let registries = Api::<DeserializeGuard<Registry>>::all(client).list(&ListParams::default()).await?.items;
     let (mut answered, mut failed) = (0, 0);
     for registry in &registries {
+        let registry = match &registry.0 {
+            Ok(registry) => registry,
+            Err(invalid) => {
+                let metadata = &invalid.metadata;
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                println!(
+                    "{}/{}: cannot be read, so it was not asked: {}",
+                    namespace.unwrap_or_default(),
+                    name.unwrap_or_default(),
+                    invalid.error
+                );
+                continue;
+            }
+        };
         let name = format!("{}/{}", registry.namespace().unwrap_or_default(), registry.name_any());
         let status = registry.status.clone().unwrap_or_default();
         if !status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {

@@ -9,12 +9,13 @@
 //! | [`apply`] | the only writer to the API server |
 //! | [`keyring`], [`certificate_authority`] | keys, passwords and certificates, and when each is replaced |
 //! | [`watches`], [`nodes`], [`rollouts`], [`sweep`] | what is watched, what nodes report, whose turn it is, what deleted Registries left |
-//! | [`operator`], [`lease`], [`context`], [`metrics`], [`telemetry`] | the process around it |
+//! | [`operator`], [`lease`], [`context`], [`api_client`], [`metrics`], [`telemetry`] | the process around it |
 //! | [`node_entry`] | what the operator and the node agent say to each other |
 //! | [`node_agent`] | what runs on every node |
 //! | [`check`] | what `helm test` runs |
 
 pub mod api;
+pub mod api_client;
 pub mod apply;
 pub mod certificate_authority;
 pub mod check;

@@ -109,7 +109,7 @@ async fn work(args: NodeAgentArgs) -> anyhow::Result<()> {
                 config: args.config_dir.into(),
                 mounts: args.certs_dirs,
             };
-            watch::run(settings, kube::Client::try_default().await.context("find the API server")?).await
+            watch::run(settings, crate::api_client::connect().await?).await
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct NodesSeen {
     pub trust_bundle: Option<bool>,
     /// Whether every ready node uses the credential; unknown when none reports.
     pub use_credential: Option<bool>,
+    /// A node that trusts the Registry but does not ask it for every host that was granted to it, and why.
+    pub host_refused: Option<NodeExample>,
 }
 
 impl NodesView {
@@ -77,6 +79,7 @@ impl Look {
             let report = self.reports.get(node);
             let found = report.and_then(|report| report.registries.get(uid));
             count(&mut seen.status, node, report.is_some(), found);
+            seen.host_refused = seen.host_refused.take().or_else(|| host_refused(node, found?));
             // A node that is down cannot answer, and one whose runtime cannot be taught never will.
             if let Some(found) = found.filter(|found| *ready && found.state != TrustState::Unsupported) {
                 let trusts = found.ca_bundle_sha256.as_deref() == Some(ca_bundle);
@@ -90,6 +93,17 @@ impl Look {
         }
         seen
     }
+}
+
+/// Why a node that trusts the Registry does not ask it for a host that was granted to it.
+fn host_refused(node: &str, found: &RegistryReport) -> Option<NodeExample> {
+    let is_refused =
+        found.state == TrustState::Trusted && !["", "Verified", "HostNotGranted"].contains(&found.reason.as_str());
+    is_refused.then(|| NodeExample {
+        node: node.into(),
+        reason: cut(&found.reason, LONGEST_REASON),
+        message: cut(&found.message, LONGEST_MESSAGE),
+    })
 }
 
 fn count(status: &mut NodesStatus, node: &str, reports: bool, found: Option<&RegistryReport>) {
@@ -175,6 +189,8 @@ mod tests {
             ["Because", "NoAgent"]
         );
         assert_eq!((seen.trust_bundle, seen.use_credential), (Some(true), Some(true)));
+        let refused = seen.host_refused.unwrap();
+        assert_eq!((refused.node.as_str(), refused.reason.as_str()), ("a", "Because"));
         assert_eq!(view.look().of("u", "2", Some("c")).trust_bundle, Some(false));
         assert_eq!(
             view.look().of("other", "1", None).trust_bundle,

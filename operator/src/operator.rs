@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -18,7 +17,7 @@ use crate::lease::{self, Contender, Ended};
 use crate::metrics::Metrics;
 use crate::telemetry::Health;
 use crate::watches::{self, Guarded};
-use crate::{registry_controller, sweep};
+use crate::{api_client, registry_controller, sweep};
 
 /// How often the nodes' reports are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -42,7 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let metrics = Metrics::new(&mut registry);
     let health = Health::new(registry);
     let stop = stop_signal()?;
-    let client = Client::try_default().await.context("no way to an API server")?;
+    let client = api_client::connect().await?;
     let mut serving = tokio::spawn(health.clone().serve(args.health_address));
     health.set_ready();
     let settings = args.settings.clone();

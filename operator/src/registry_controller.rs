@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use kube::ResourceExt;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::Controller;
@@ -293,7 +293,6 @@ async fn apply_all(
     let Owner { namespace, name, .. } = &validated.owner;
     let (stores, applier, owner) = (&context.stores, &context.applier, &validated.owner);
     applier.apply(owner, &service_account, stores.service_accounts.get(namespace, name)).await?;
-    applier.apply(owner, &config, stores.config_maps.get(namespace, &owner.config_name())).await?;
     applier.apply(owner, &ca_bundle, stores.config_maps.get(namespace, &owner.ca_name())).await?;
     let volume = apply_claim(claim, validated, context).await;
     match disruption_budget {
@@ -304,9 +303,9 @@ async fn apply_all(
     // A volume that may not grow is no reason to leave the pods as they are; one that is not there is.
     if live.is_none() {
         volume?;
-        return start_pods(deployment, live, validated, context, outcome).await;
+        return start_pods(deployment, &config, live, validated, context, outcome).await;
     }
-    let queued = start_pods(deployment, live, validated, context, outcome).await?;
+    let queued = start_pods(deployment, &config, live, validated, context, outcome).await?;
     volume.map(|()| queued)
 }
 
@@ -325,9 +324,11 @@ async fn apply_claim(
     Ok(())
 }
 
-/// Applies the Deployment. Returns whether it has to wait for others'.
+/// Applies the Deployment, and right before it what its pods read when they start: the pods that wait for their turn would
+/// read it too if they started again meanwhile, and may not have what it names. Returns whether it has to wait for others'.
 async fn start_pods(
     deployment: Option<Deployment>,
+    config: &ConfigMap,
     live: Option<Arc<Deployment>>,
     validated: &ValidatedRegistry,
     context: &Context,
@@ -338,7 +339,13 @@ async fn start_pods(
         return Ok(true);
     }
     let place = live.as_ref().and_then(|live| live.uid());
-    let applied = context.applier.apply(&validated.owner, &deployment, live).await;
+    let applied = async {
+        let (owner, config_maps) = (&validated.owner, &context.stores.config_maps);
+        let live_config = config_maps.get(&owner.namespace, &owner.config_name());
+        context.applier.apply(owner, config, live_config).await?;
+        context.applier.apply(owner, &deployment, live).await
+    };
+    let applied = applied.await;
     if let (Err(_), Some(uid)) = (&applied, place) {
         context.rollouts.release(&uid);
     }

@@ -190,9 +190,11 @@ impl Keys {
             pod.mount_failure.as_ref().is_some_and(|message| message.contains(written.name.as_str()))
         };
         let expected = self.keyring.expected_files();
+        let leaf = self.keyring.leaf.as_ref().map(|leaf| &leaf.fingerprint);
         let differs = |pod: &super::dereference::ObservedPod| {
             pod.report.as_ref().is_some_and(|report| {
-                expected.iter().any(|(key, wanted)| report.files.get(*key).is_some_and(|found| found != wanted))
+                (leaf.is_some() && report.certificate.is_some() && report.certificate.as_ref() != leaf)
+                    || expected.iter().any(|(key, wanted)| report.files.get(*key).is_some_and(|found| found != wanted))
             })
         };
         (since > SETTLING && observed.pods.iter().any(missing))

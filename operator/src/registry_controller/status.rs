@@ -16,7 +16,7 @@ use super::dereference::Observed;
 use super::validate::{Refusal, ValidatedRegistry};
 use crate::api::condition::{Finding, Truth, conditions};
 use crate::api::registry::{
-    AdminSecret, CertificateStatus, DeletionPolicy, NodesStatus, Registry, RegistryStatus, Retained,
+    AdminSecret, CertificateStatus, DeletionPolicy, NodeExample, NodesStatus, Registry, RegistryStatus, Retained,
 };
 use crate::keyring::Keyring;
 use crate::nodes::NodesSeen;
@@ -340,7 +340,12 @@ fn hosts_finding(pass: &Pass<'_>) -> Option<Finding> {
     if hosts.is_empty() {
         return None;
     }
-    Some(if validated.refused_hosts.is_empty() {
+    let refused = pass.nodes.as_ref().and_then(|nodes| nodes.host_refused.as_ref());
+    Some(if let Some(NodeExample { node, reason, message }) = refused.filter(|_| validated.refused_hosts.is_empty()) {
+        let message =
+            format!("the node {node}, and perhaps others, does not ask this Registry for every host: {message}");
+        Finding::new("HostsGranted", false, reason, message)
+    } else if validated.refused_hosts.is_empty() {
         Finding::new("HostsGranted", true, "HostsGranted", "nodes ask this Registry for every host in spec.nodes.hosts")
     } else {
         let message = format!(
