@@ -3,6 +3,7 @@
 mod buildah;
 mod crane;
 mod ctr;
+mod cut;
 mod helm;
 mod oras;
 mod own_client;

@@ -4,6 +4,7 @@ use berth_e2e::registry_process::{PASSWORD, USER};
 use serde_json::Value;
 
 use crate::Shop;
+use crate::cut::Wire;
 
 async fn shop() -> Result<Shop> {
     let mut shop = Shop::open().await?;
@@ -45,6 +46,33 @@ async fn regctl_sends_a_large_blob_in_chunks() -> Result<()> {
     ensure!(shop.client.get(&path).await?.body == blob.bytes, "it differs");
     let chunks = shop.registry.log().lines().filter(|line| line.contains("endpoint=\"upload_chunk\"")).count();
     ensure!(chunks > 1, "it was sent in {chunks} chunks");
+    Ok(())
+}
+
+/// A megabyte in four chunks; the connection breaks in the middle of the third, and regctl goes on from there by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn regctl_goes_on_after_its_connection_was_cut_in_the_middle_of_a_chunk() -> Result<()> {
+    let shop = shop().await?;
+    let wire = Wire::to(&shop.host, 700_000).await?;
+    shop.bench.run("regctl", &["registry", "login", &wire.host, "--user", USER, "--pass", PASSWORD])?;
+    let set = ["registry", "set", &wire.host, "--blob-chunk", "300000", "--blob-max", "100000"];
+    shop.bench.run("regctl", &set)?;
+    let blob =
+        image::Blob::new("application/octet-stream", fastrand::Rng::with_seed(4).u128(..).to_string().repeat(30_000));
+    let file = shop.bench.at("blob");
+    std::fs::write(&file, &blob.bytes)?;
+    let mut put = shop.bench.command("regctl");
+    put.args(["blob", "put", &format!("{}/team/app", wire.host)]).stdin(std::fs::File::open(&file)?);
+    let output = tokio::task::spawn_blocking(move || put.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(wire.cuts() == 1, "the wire broke {} times", wire.cuts());
+    let path = format!("/v2/team/app/blobs/{}", blob.digest);
+    ensure!(shop.client.get(&path).await?.body == blob.bytes, "it differs");
+    // The upload went on without beginning again: from where the chunk began, or from further on when some of it had arrived,
+    // which a refusal told.
+    let log = shop.registry.log();
+    let is_begun = |line: &&str| line.contains("endpoint=\"start_upload\"") && line.contains("status=202");
+    ensure!(log.lines().filter(is_begun).count() == 1, "{log}");
     Ok(())
 }
 
