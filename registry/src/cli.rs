@@ -1,6 +1,8 @@
 //! What the program can be told to do, one room for each role.
 
 mod check;
+mod gc;
+mod maintain;
 mod serve;
 
 use std::path::PathBuf;
@@ -26,6 +28,14 @@ enum Command {
     Serve(ConfigFile),
     /// Read everything that is stored, change nothing, and say what is not as it should be.
     Check(ConfigFile),
+    /// Say what nothing refers to any more and why, and with --delete delete it. Registries may go on serving meanwhile.
+    Gc {
+        /// Delete it.
+        #[arg(long)]
+        delete: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
 }
 
 /// Where the configuration is.
@@ -47,6 +57,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(file) => serve::run(&file.load()?).await.map(|()| ExitCode::SUCCESS),
         Command::Check(file) => check::run(&file.load()?).await,
+        Command::Gc { delete, file } => gc::run(&file.load()?, delete).await,
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Metrics {
     in_progress: Gauge,
     uploads: Gauge,
     certificate: Family<CertificateLabels, Gauge>,
+    collections: Family<CollectionLabels, Counter>,
+    collected: Family<CollectedLabels, Counter>,
+    freed: Counter,
+    left_alone: Gauge,
 }
 
 /// How a request ended.
@@ -39,6 +43,19 @@ pub struct Outcome {
     pub received: u64,
     /// Bytes of the answer's body.
     pub sent: u64,
+}
+
+/// What a garbage collection deleted.
+#[derive(Clone, Copy, Debug)]
+pub struct Collection {
+    /// Manifests.
+    pub manifests: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// The bytes of both.
+    pub bytes: u64,
+    /// Repositories of which it took nothing.
+    pub left_alone: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +76,18 @@ struct CertificateLabels {
     key: &'static str,
 }
 
+/// How a garbage collection ended: `success` or `failure`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CollectionLabels {
+    result: &'static str,
+}
+
+/// What was deleted: `manifest` or `blob`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CollectedLabels {
+    kind: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("registry");
@@ -73,6 +102,14 @@ impl Default for Metrics {
                 &mut registry,
                 "certificate_not_after_seconds",
                 "When the serving certificate ends, in seconds since 1970",
+            ),
+            collections: register(&mut registry, "collections", "Garbage collections by this replica"),
+            collected: register(&mut registry, "collected", "What garbage collections of this replica deleted"),
+            freed: register(&mut registry, "collected_bytes", "Bytes that garbage collections of this replica freed"),
+            left_alone: register(
+                &mut registry,
+                "collection_left_alone",
+                "Repositories of which the last collection took nothing, because they hold a damaged manifest",
             ),
             durations: durations.clone(),
             registry: Registry::default(),
@@ -122,6 +159,17 @@ impl Metrics {
     pub fn upload_begins(&self) -> Arriving {
         self.uploads.inc();
         Arriving(self.uploads.clone())
+    }
+
+    /// A garbage collection has ended. `None`: it failed.
+    pub fn collection_ends(&self, collected: Option<Collection>) {
+        let result = if collected.is_some() { "success" } else { "failure" };
+        self.collections.get_or_create(&CollectionLabels { result }).inc();
+        let Some(collected) = collected else { return };
+        self.collected.get_or_create(&CollectedLabels { kind: "manifest" }).inc_by(collected.manifests);
+        self.collected.get_or_create(&CollectedLabels { kind: "blob" }).inc_by(collected.blobs);
+        self.freed.inc_by(collected.bytes);
+        self.left_alone.set(collected.left_alone);
     }
 
     /// All of it in the OpenMetrics text format.

@@ -9,8 +9,8 @@
 //! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
-//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `dead` (the collector's word), `deadline`,
-//! `sweep` (of what requests left behind), `check`, `error`.
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `collect` (of garbage), `dead` (the collector's word),
+//! `deadline`, `sweep` (of what requests left behind), `check`, `error`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ mod blob;
 mod body;
 mod catalog;
 mod check;
+mod collect;
 #[cfg(test)]
 mod costs;
 mod dead;
@@ -40,6 +41,7 @@ mod upload;
 
 pub use blob::Blob;
 pub use check::{Checked, Finding, Severity};
+pub use collect::{Collected, Garbage, LastCollection, Terms, Why};
 pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
@@ -54,6 +56,7 @@ pub struct Store {
     driver: Arc<dyn Driver>,
     dead_batches: Arc<dead::DeadBatches>,
     upload_age: Duration,
+    grace: Duration,
 }
 
 /// Why storage cannot be used.
@@ -76,13 +79,18 @@ impl Store {
     /// # Errors
     /// When it cannot be used; the message says what to change.
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let upload_age = config.maintenance.uploadpurging.age.get();
-        match (&config.filesystem, &config.inmemory) {
-            (Some(filesystem), None) => Ok(Self::posix(&filesystem.rootdirectory)?.with_upload_age(upload_age)),
-            (None, None) => Ok(Self::posix(&config::Filesystem::default().rootdirectory)?.with_upload_age(upload_age)),
-            (None, Some(_)) => Ok(Self::in_memory().with_upload_age(upload_age)),
-            (Some(_), Some(_)) => Err(OpenError::NotOne),
-        }
+        let store = match (&config.filesystem, &config.inmemory) {
+            (Some(filesystem), None) => Self::posix(&filesystem.rootdirectory)?,
+            (None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
+            (None, Some(_)) => Self::in_memory(),
+            (Some(_), Some(_)) => return Err(OpenError::NotOne),
+        };
+        Ok(store.maintained_as(&config.maintenance))
+    }
+
+    fn maintained_as(self, maintenance: &config::Maintenance) -> Self {
+        let upload_age = maintenance.uploadpurging.age.get();
+        Self { upload_age, grace: maintenance.garbagecollection.grace.get(), ..self }
     }
 
     /// Opens the storage that the configuration names for looking only: nothing is made, not even the directory.
@@ -90,12 +98,11 @@ impl Store {
     /// # Errors
     /// When there is none, or it is of a kind that ends with its process.
     pub fn open_to_read(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let upload_age = config.maintenance.uploadpurging.age.get();
         let root = config.filesystem.clone().unwrap_or_default().rootdirectory;
         if config.inmemory.is_some() {
             return Err(OpenError::NotKept);
         }
-        Ok(Self::on(Arc::new(Posix::open_to_read(&root)?)).with_upload_age(upload_age))
+        Ok(Self::on(Arc::new(Posix::open_to_read(&root)?)).maintained_as(&config.maintenance))
     }
 
     /// Storage in a directory.
@@ -117,9 +124,21 @@ impl Store {
         Self { upload_age, ..self }
     }
 
+    /// The same storage, with another age below which nothing is collected. Replicas that share storage must share it, within
+    /// what [`Store::collect`]'s page says.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
     fn on(driver: Arc<dyn Driver>) -> Self {
         let upload_age = config::UploadPurging::default().age.get();
-        Self { driver, dead_batches: Arc::default(), upload_age }
+        Self { driver, dead_batches: Arc::default(), upload_age, grace: deadline::GRACE }
+    }
+
+    /// For a request that begins to write.
+    fn deadline(&self) -> deadline::Deadline {
+        deadline::Deadline::begin(self.grace)
     }
 
     /// Every key that is stored, sorted, with `*` for each ULID: what a test compares with what should be there.

@@ -13,7 +13,7 @@ use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::load::{ConfigError, Warning, load};
-use crate::Duration;
+use crate::{Duration, Schedule};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -133,6 +133,8 @@ pub struct Delete {
 pub struct Maintenance {
     /// Removal of uploads that nobody finished.
     pub uploadpurging: UploadPurging,
+    /// Removal of what nothing refers to. Ours.
+    pub garbagecollection: GarbageCollection,
     /// Refusal of every change.
     pub readonly: ReadOnly,
 }
@@ -155,6 +157,46 @@ impl Default for UploadPurging {
     fn default() -> Self {
         Self { enabled: true, age: Duration::from_hours(168), interval: Duration::from_hours(24), dryrun: false }
     }
+}
+
+/// `storage.maintenance.garbagecollection`. It runs inside the registry, beside pulls and pushes; replicas take turns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GarbageCollection {
+    /// Whether it runs by itself. Default: no.
+    pub enabled: bool,
+    /// When. Default: `0 3 * * *`, every day at three, UTC.
+    pub schedule: Schedule,
+    /// The age below which nothing goes: the time that a client has between its first blob and its manifest. Default: `24h`.
+    /// Replicas that share storage must share it.
+    pub grace: Duration,
+    /// What happens to manifests that no tag names, that no index holds and whose subject is not there. Default: `keep`.
+    pub untagged: Untagged,
+    /// Whether to log instead of to delete. Default: no.
+    pub dryrun: bool,
+}
+
+impl Default for GarbageCollection {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            schedule: Schedule::daily_at_three(),
+            grace: Duration::from_hours(24),
+            untagged: Untagged::Keep,
+            dryrun: false,
+        }
+    }
+}
+
+/// `storage.maintenance.garbagecollection.untagged`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Untagged {
+    /// They stay, and can be pulled by digest.
+    #[default]
+    Keep,
+    /// They go.
+    Delete,
 }
 
 /// `storage.maintenance.readonly`

@@ -3,6 +3,8 @@
 pub mod config;
 mod duration;
 pub mod node_credentials;
+mod schedule;
 pub mod status_report;
 
 pub use duration::{Duration, InvalidDuration};
+pub use schedule::{InvalidSchedule, Schedule};

@@ -16,4 +16,28 @@ pub struct StatusReport {
     pub files: std::collections::BTreeMap<String, String>,
     /// Why the registry is not ready, in one sentence; absent when it is.
     pub not_ready: Option<String>,
+    /// What came of the last garbage collection that ended, by whichever replica; absent before the first.
+    pub last_collection: Option<CollectionReport>,
+}
+
+/// What came of a garbage collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CollectionReport {
+    /// When it began, in seconds since 1970.
+    pub began: u64,
+    /// When it ended, in seconds since 1970.
+    pub ended: u64,
+    /// Manifests that were deleted.
+    pub manifests: u64,
+    /// Blobs that were deleted.
+    pub blobs: u64,
+    /// The bytes of both.
+    pub bytes: u64,
+    /// What was referred to again before it was deleted.
+    pub spared: u64,
+    /// Repositories of which nothing was taken, because they hold a damaged manifest and nobody knows what it names.
+    pub left_alone: Vec<String>,
+    /// Why it ended early, in one sentence.
+    pub error: Option<String>,
 }

@@ -7,12 +7,13 @@ use anyhow::Context as _;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
+use super::maintain;
 use crate::access::Access;
-use crate::config::{Config, UploadPurging};
+use crate::config::Config;
 use crate::http::admin::{self, Admin, Readiness};
 use crate::http::{self, App, Switches, UploadKeys};
 use crate::serve::{Limits, Listener, Stop, bind, serve, server_config, stop_signal};
-use crate::store::Store;
+use crate::store::{LastCollection, Store};
 
 /// How long we go on accepting after SIGTERM: until word has got around that no more requests should come here.
 const LAME_DUCK: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     // Storage may take long to open; whoever probes us meanwhile is told so.
     let health = tokio::spawn(serve_health(health, admin.clone()));
     let store = open(config).await?;
-    let sweeper = tokio::spawn(sweep(store.clone(), config.storage.maintenance.uploadpurging.clone()));
+    let maintenance = maintain::begin(&store, &config.storage.maintenance, &admin.metrics, &admin.last_collection);
     warn_if_open(config, &api);
     tracing::info!(address = %api.local_addr()?, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "serving");
     let Admin { readiness, metrics, access, upload_keys, .. } = admin;
@@ -38,7 +39,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let drain = config.http.draintimeout.map_or(DRAIN, berth_contract::Duration::get);
     let listener = Listener { tcp: api, tls, limits: Limits::default() };
     serve(listener, http::router(app), stopping(stop, readiness, drain), drain).await;
-    sweeper.abort();
+    drop(maintenance);
     health.abort();
     tracing::info!("stopped");
     Ok(())
@@ -58,6 +59,7 @@ fn parts(config: &Config) -> anyhow::Result<(Option<Arc<ServerConfig>>, Admin)> 
         access: Arc::new(Access::new(config.auth.as_ref())?),
         upload_keys: Arc::new(upload_keys),
         certificate,
+        last_collection: LastCollection::default(),
     };
     Ok((tls, admin))
 }
@@ -79,30 +81,6 @@ fn warn_if_open(config: &Config, api: &TcpListener) {
 async fn serve_health(tcp: TcpListener, admin: Admin) {
     let listener = Listener { tcp, tls: None, limits: Limits::of_probes() };
     serve(listener, admin::router(admin), std::future::pending(), Duration::ZERO).await;
-}
-
-/// Removes what never ended, now and then again: uploads, unless they are to stay, and what requests that died left half-written.
-/// Every replica does; they do not get into each other's way.
-async fn sweep(store: Store, purging: UploadPurging) {
-    // An interval of nothing would do nothing else.
-    let interval = purging.interval.get().max(Duration::from_secs(60));
-    loop {
-        if purging.enabled {
-            match store.sweep_uploads(purging.dryrun).await {
-                Ok(0) => {}
-                Ok(uploads) => {
-                    tracing::info!(uploads, dry_run = purging.dryrun, "uploads that nobody finished were removed");
-                }
-                Err(error) => tracing::error!(%error, "uploads that nobody finished cannot be removed"),
-            }
-        }
-        match store.sweep_remains().await {
-            Ok(0) => {}
-            Ok(manifests) => tracing::info!(manifests, "what requests that died left was removed"),
-            Err(error) => tracing::error!(%error, "what requests that died left cannot be removed"),
-        }
-        tokio::time::sleep(interval).await;
-    }
 }
 
 /// Comes when the API should accept no more connections. After SIGTERM others still send us some for a while.

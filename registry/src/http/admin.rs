@@ -13,6 +13,7 @@ use super::UploadKeys;
 use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::serve::Certificate;
+use crate::store::LastCollection;
 
 /// Whether requests should come, and why not.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct Admin {
     pub upload_keys: Arc<UploadKeys>,
     /// The certificate in use, with TLS.
     pub certificate: Option<Certificate>,
+    /// What came of the last garbage collection.
+    pub last_collection: LastCollection,
 }
 
 /// `/livez`, `/readyz`, `/status` and `/metrics`.
@@ -79,6 +82,7 @@ async fn status(State(admin): State<Admin>) -> Response {
         certificate: admin.certificate.as_ref().map(Certificate::fingerprint),
         files,
         not_ready: admin.readiness.reason().map(Into::into),
+        last_collection: admin.last_collection.get(),
     };
     // Text under text keys always has a JSON form.
     let json = serde_json::to_string(&report).unwrap_or_default();

@@ -9,7 +9,6 @@ use futures::Stream;
 use ulid::Ulid;
 
 use super::body;
-use super::deadline::{Deadline, HALF_GRACE};
 use super::driver::{Content, ContentStream, Stage};
 use super::error::{BodyError, Result};
 use super::layout::{Key, LinkName, Prefix, decode};
@@ -33,7 +32,7 @@ impl Blob {
 }
 
 /// Links of one digest in one repository that are looked at. They differ only in age.
-const MOST_LINKS: usize = 64;
+const MOST_LINKS: usize = 1000;
 /// Repositories that are tried when a digest is looked for anywhere.
 const MOST_HINTS: usize = 16;
 
@@ -68,10 +67,9 @@ impl Store {
         let names = self.driver.list(&Prefix::Links(repository.clone(), digest.clone()), usize::MAX).await?;
         let names: Vec<LinkName> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let links: Vec<_> = names.iter().map(|name| link_key(repository, digest, *name)).collect();
-        let hint = |name: &LinkName| hint_key(repository, digest, *name);
+        // Nobody trusts a hint. It goes first, because when its link is gone nobody would find it.
+        self.driver.remove(&links.iter().filter_map(hint_of).collect::<Vec<_>>()).await?;
         self.driver.remove(&links).await?;
-        // Hints are never trusted, so it does not matter when they go.
-        self.driver.remove(&names.iter().map(hint).collect::<Vec<_>>()).await?;
         Ok(!links.is_empty())
     }
 
@@ -105,7 +103,7 @@ impl Store {
     /// When storage fails.
     pub async fn mount_blob(&self, to: &RepositoryName, digest: &Digest, from: &RepositoryName) -> Result<bool> {
         for link in self.links(from, digest).await? {
-            if self.link_to_older(to, digest, link).await? {
+            if self.has_young(to, digest, link.size).await? || self.link_to_older(to, digest, link).await? {
                 return Ok(true);
             }
         }
@@ -157,7 +155,9 @@ impl Store {
     /// relies on it by a check of its own. Pushing the same again and again adds nothing.
     async fn has_young(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
         let youngest = self.links(repository, digest).await?.into_iter().next();
-        let Some(link) = youngest.filter(|link| link.size == size && is_young(link.link)) else { return Ok(false) };
+        let Some(link) = youngest.filter(|link| link.size == size && self.is_young(link.link)) else {
+            return Ok(false);
+        };
         let key = link_key(repository, digest, link);
         self.driver.create(Vec::new(), &[key.clone(), Key::Data(link.data)]).await?;
         let dead = self.dead().await?;
@@ -185,7 +185,7 @@ impl Store {
         data: Ulid,
         size: u64,
     ) -> Result<()> {
-        let deadline = Deadline::begin();
+        let deadline = self.deadline();
         let name = LinkName { link: Ulid::generate(), data, size };
         let values = vec![(link_key(repository, digest, name), Bytes::new())];
         self.driver.create(values, &[Key::Data(data)]).await?;
@@ -195,7 +195,7 @@ impl Store {
 
     /// Links data that was there before, by the rely rule: own link first, then the dead, then whether it is still there.
     async fn link_to_older(&self, repository: &RepositoryName, digest: &Digest, older: LinkName) -> Result<bool> {
-        let deadline = Deadline::begin();
+        let deadline = self.deadline();
         let own = LinkName { link: Ulid::generate(), ..older };
         let key = link_key(repository, digest, own);
         self.driver.create(vec![(key.clone(), Bytes::new())], &[Key::Data(older.data)]).await?;
@@ -219,7 +219,7 @@ impl Store {
         digest: &Digest,
         dying: LinkName,
     ) -> Result<Option<LinkName>> {
-        let deadline = Deadline::begin();
+        let deadline = self.deadline();
         let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: dying.size };
         if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data)).await? {
             return Ok(None);
@@ -230,18 +230,26 @@ impl Store {
         deadline.check().map(|()| Some(fresh))
     }
 
+    /// Whether a link stays long enough for a manifest to come.
+    fn is_young(&self, link: Ulid) -> bool {
+        SystemTime::now().duration_since(link.datetime()).is_ok_and(|age| age < self.grace / 2)
+    }
+
     async fn hint(&self, repository: &RepositoryName, digest: &Digest, name: LinkName) -> Result<()> {
         self.driver.leave(vec![(hint_key(repository, digest, name), Bytes::new())]).await
     }
 }
 
-/// Whether a link stays long enough for a manifest to come.
-fn is_young(link: Ulid) -> bool {
-    SystemTime::now().duration_since(link.datetime()).is_ok_and(|age| age < HALF_GRACE)
-}
-
 pub(super) fn link_key(repository: &RepositoryName, digest: &Digest, name: LinkName) -> Key {
     Key::Link { repository: repository.clone(), digest: digest.clone(), name }
+}
+
+/// The hint that goes with a link.
+pub(super) fn hint_of(link: &Key) -> Option<Key> {
+    match link {
+        Key::Link { repository, digest, name } => Some(hint_key(repository, digest, *name)),
+        _ => None,
+    }
 }
 
 fn hint_key(repository: &RepositoryName, digest: &Digest, name: LinkName) -> Key {

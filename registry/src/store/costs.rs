@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use berth_oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName};
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, BoxStream};
 
 use super::driver::{Content, Driver, Object, Page, Posix, Stage};
 use super::error::Result;
@@ -77,6 +78,16 @@ impl<D: Driver> Driver for Counting<D> {
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         self.count("page");
         self.behind.page(prefix, after, limit).await
+    }
+
+    fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>> {
+        self.count("scan");
+        self.behind.scan(prefix)
+    }
+
+    async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
+        self.count("changed");
+        self.behind.changed(key).await
     }
 
     async fn remove(&self, keys: &[Key]) -> Result<()> {
@@ -194,7 +205,7 @@ async fn no_request_costs_more_operations_than_it_is_known_to() {
         ("PUT manifest with six children, by tag", "1 create, 1 leave, 13 list, 1 remove, 1 replace, 12 size"),
         ("HEAD or GET of a manifest by tag", "2 read"),
         ("HEAD or GET of a manifest by digest", "1 list, 1 read"),
-        ("mount", "1 create, 1 leave, 2 list, 1 size"),
+        ("mount", "1 create, 1 leave, 3 list, 1 size"),
         ("page of tags", "1 page"),
         ("DELETE tag", "1 read, 1 remove_tag_if"),
     ];

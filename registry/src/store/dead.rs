@@ -67,7 +67,8 @@ impl DeadBatches {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<HashSet<String>> {
+/// The keys that a batch names. `None`: it is torn.
+pub(super) fn parse(bytes: &[u8]) -> Option<HashSet<String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (digest, keys) = text.split_once('\n')?;
     let digest: Digest = digest.parse().ok()?;
@@ -75,10 +76,6 @@ fn parse(bytes: &[u8]) -> Option<HashSet<String>> {
 }
 
 /// The bytes of a batch.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the collector writes batches; until it is here only tests plant them")
-)]
 pub(super) fn write(keys: &[Key]) -> String {
     let keys: String = keys.iter().map(|key| format!("{key}\n")).collect();
     format!("{}\n{keys}", Digest::of(Algorithm::Sha256, keys.as_bytes()))

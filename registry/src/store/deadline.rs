@@ -1,7 +1,8 @@
 //! A limit for how long a request may build on what it wrote first.
 //!
-//! What is younger than the collector's grace (24 h at least) is not collected. A request that hangs longer than half of it,
-//! on a disk that stalls or in a machine that sleeps, must not answer for what may be gone by now.
+//! What is younger than the collector's grace is not collected. A request that hangs longer than half of it, on a disk that
+//! stalls or in a machine that sleeps, must not answer for what may be gone by now. It is an hour at most, so that a replica
+//! which does not know yet of a shorter grace is no danger while that is two hours or more.
 
 use std::time::Duration;
 
@@ -9,18 +10,22 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::error::{Result, StoreError};
 
-/// Half of the collector's shortest grace.
-pub(super) const HALF_GRACE: Duration = Duration::from_hours(12);
+/// The collector's grace, unless the configuration says otherwise.
+pub(super) const GRACE: Duration = Duration::from_hours(24);
+/// The longest that a request may take.
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// When a request wrote first, by a clock that also runs while the machine sleeps and that nobody sets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     begun: Duration,
+    limit: Duration,
 }
 
 impl Deadline {
-    pub(super) fn begin() -> Self {
-        Self { begun: since_boot() }
+    /// `grace`: the collector's.
+    pub(super) fn begin(grace: Duration) -> Self {
+        Self { begun: since_boot(), limit: LONGEST.min(grace / 2) }
     }
 
     /// Fails when it is too late to go on, or to say that all went well.
@@ -29,7 +34,7 @@ impl Deadline {
     }
 
     fn check_at(self, now: Duration) -> Result<()> {
-        if now.saturating_sub(self.begun) < HALF_GRACE {
+        if now.saturating_sub(self.begun) < self.limit {
             return Ok(());
         }
         let late = "it took so long that what it relied on may have been collected meanwhile; try again";
@@ -47,9 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_took_half_the_grace_is_late() {
-        let deadline = Deadline::begin();
-        assert!(deadline.check().is_ok());
-        assert!(deadline.check_at(deadline.begun + HALF_GRACE).is_err());
+    fn a_request_that_took_half_the_grace_or_an_hour_is_late() {
+        for (grace, limit) in [(GRACE, LONGEST), (Duration::from_secs(60), Duration::from_secs(30))] {
+            let deadline = Deadline::begin(grace);
+            assert!(deadline.check().is_ok());
+            assert!(deadline.check_at(deadline.begun + limit - Duration::from_secs(1)).is_ok());
+            assert!(deadline.check_at(deadline.begun + limit).is_err());
+        }
     }
 }

@@ -5,9 +5,11 @@
 //! what is there. `conformance` holds every driver to this page.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
 use super::error::Result;
 use super::layout::{Key, Prefix};
@@ -59,6 +61,13 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Up to `limit` of the names below a prefix that are greater than `after`, in bytewise order. The names are as they
     /// stand in keys (repositories [`encode`](super::layout::encode)d).
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>>;
+
+    /// Every name below a prefix, however deep, as it goes on after the prefix; names of one directory follow each other.
+    /// What was there before it began, and was not removed, is in it: a list that breaks off ends in an error.
+    fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>>;
+
+    /// When a value was last given a name, by the clock of the place, which is not this machine's.
+    async fn changed(&self, key: &Key) -> Result<Option<SystemTime>>;
 
     /// Removes values; those that are not there are no error. Durable when it returns.
     async fn remove(&self, keys: &[Key]) -> Result<()>;

@@ -11,7 +11,8 @@
 //! r/<repo~>/_t/<tag>                                   tag: the only key that is overwritten
 //! u/<upload>/<start>.<attempt>.<before>                segment of an upload
 //! u/<upload>/cancelled, u/<upload>/finished.<digest>   how an upload ended (empty)
-//! g/dead/<run>                                         batch of the collector: keys that nothing may rely on any more
+//! g/dead/<batch>                                       batch of the collector: keys that nothing may rely on any more
+//! g/runs/<run>, g/runs/<run>.result                    when a collection began (empty), and what came of it
 //! ```
 //! `<repo~>` is the repository's name with `/` written `~`, a byte outside the grammar of names, so that one repository is
 //! one directory and no name can be a prefix of another's path. `<xx>` is the ULID's last byte. Numbers are decimal, but
@@ -41,6 +42,8 @@ pub(crate) enum Key {
     Cancelled { upload: Ulid },
     Finished { upload: Ulid, digest: Digest },
     DeadBatch(Ulid),
+    Run(Ulid),
+    RunResult(Ulid),
 }
 
 /// What some keys have in common: listing a prefix gives the next part of each name below it.
@@ -66,8 +69,12 @@ pub(crate) enum Prefix {
     IntendedDigests(RepositoryName),
     /// `r/<repo~>/_p/<digest>/`: [`RecordName`]s.
     Intents(RepositoryName, Digest),
+    /// `r/<repo~>/_r/`: digests.
+    Subjects(RepositoryName),
     /// `r/<repo~>/_r/<subject>/`: [`ReferrerName`]s.
     Referrers(RepositoryName, Digest),
+    /// `r/<repo~>/_x/`: digests.
+    BackReferencedDigests(RepositoryName),
     /// `r/<repo~>/_x/<digest>/`: [`BackReferenceName`]s.
     BackReferences(RepositoryName, Digest),
     /// `r/<repo~>/_t/`: tags.
@@ -76,8 +83,10 @@ pub(crate) enum Prefix {
     Uploads,
     /// `u/<upload>/`: [`UploadEntry`]s.
     Upload(Ulid),
-    /// `g/dead/`: run ULIDs.
+    /// `g/dead/`: ULIDs.
     DeadBatches,
+    /// `g/runs/`: ULIDs of runs, and results.
+    Runs,
 }
 
 /// The last part of a link's key.
@@ -137,7 +146,11 @@ impl Key {
     /// The ULID that makes the key unique and tells when it was made; a tag has none.
     pub(crate) const fn ulid(&self) -> Option<Ulid> {
         match self {
-            Self::Data(ulid) | Self::DeadBatch(ulid) | Self::Hint { link: ulid, .. } => Some(*ulid),
+            Self::Run(ulid)
+            | Self::RunResult(ulid)
+            | Self::Data(ulid)
+            | Self::DeadBatch(ulid)
+            | Self::Hint { link: ulid, .. } => Some(*ulid),
             Self::Link { name, .. } => Some(name.link),
             Self::Record { name, .. } | Self::Intent { name, .. } => Some(name.record),
             Self::Referrer { name, .. } => Some(name.record),
@@ -165,10 +178,15 @@ impl fmt::Display for Key {
             Self::Segment { upload, name } => write!(f, "u/{upload}/{name}"),
             Self::Cancelled { upload } => write!(f, "u/{upload}/{}", UploadEntry::Cancelled),
             Self::Finished { upload, digest } => write!(f, "u/{upload}/{}", UploadEntry::Finished(digest.clone())),
-            Self::DeadBatch(run) => write!(f, "g/dead/{run}"),
+            Self::DeadBatch(batch) => write!(f, "g/dead/{batch}"),
+            Self::Run(run) => write!(f, "g/runs/{run}"),
+            Self::RunResult(run) => write!(f, "g/runs/{run}{RESULT}"),
         }
     }
 }
+
+/// How the name of what came of a run ends.
+const RESULT: &str = ".result";
 
 impl FromStr for Key {
     type Err = UnknownName;
@@ -201,7 +219,11 @@ impl FromStr for Key {
                 UploadEntry::Cancelled => Self::Cancelled { upload: parse(upload)? },
                 UploadEntry::Finished(digest) => Self::Finished { upload: parse(upload)?, digest },
             },
-            ["g", "dead", run] => Self::DeadBatch(parse(run)?),
+            ["g", "dead", batch] => Self::DeadBatch(parse(batch)?),
+            ["g", "runs", name] => match name.strip_suffix(RESULT) {
+                Some(run) => Self::RunResult(parse(run)?),
+                None => Self::Run(parse(name)?),
+            },
             _ => return Err(UnknownName),
         };
         // One thing has one name: a shard that is not the ULID's, or digits in another form, are not ours.
@@ -223,12 +245,15 @@ impl fmt::Display for Prefix {
             Self::Records(repository, digest) => write!(f, "r/{}/_m/{digest}", Encoded(repository)),
             Self::IntendedDigests(repository) => write!(f, "r/{}/_p", Encoded(repository)),
             Self::Intents(repository, digest) => write!(f, "r/{}/_p/{digest}", Encoded(repository)),
+            Self::Subjects(repository) => write!(f, "r/{}/_r", Encoded(repository)),
+            Self::BackReferencedDigests(repository) => write!(f, "r/{}/_x", Encoded(repository)),
             Self::Referrers(repository, subject) => write!(f, "r/{}/_r/{subject}", Encoded(repository)),
             Self::BackReferences(repository, digest) => write!(f, "r/{}/_x/{digest}", Encoded(repository)),
             Self::Tags(repository) => write!(f, "r/{}/_t", Encoded(repository)),
             Self::Uploads => f.write_str("u"),
             Self::Upload(upload) => write!(f, "u/{upload}"),
             Self::DeadBatches => f.write_str("g/dead"),
+            Self::Runs => f.write_str("g/runs"),
         }
     }
 }
@@ -432,6 +457,8 @@ mod tests {
             ulid().prop_map(|upload| Key::Cancelled { upload }),
             (ulid(), digest()).prop_map(|(upload, digest)| Key::Finished { upload, digest }),
             ulid().prop_map(Key::DeadBatch),
+            ulid().prop_map(Key::Run),
+            ulid().prop_map(Key::RunResult),
         ]
     }
 

@@ -12,7 +12,7 @@ use super::Store;
 use super::blob::link_key;
 use super::dead::Dead;
 use super::deadline::Deadline;
-use super::error::{Result, StoreError};
+use super::error::{Result, StoreError, StoreErrorKind};
 use super::layout::{BackReferenceName, Key, LinkName, Prefix, RecordName, ReferrerName};
 
 /// A manifest as it is stored.
@@ -50,7 +50,7 @@ pub enum PutManifestError {
 type PutResult<T> = std::result::Result<T, PutManifestError>;
 
 /// Records of one digest in one repository that are looked at. They are all the same.
-const MOST_RECORDS: usize = 64;
+const MOST_RECORDS: usize = 1000;
 
 impl Store {
     /// The manifest that a tag or a digest names.
@@ -76,7 +76,7 @@ impl Store {
         bytes: Bytes,
         tags: &[Tag],
     ) -> PutResult<()> {
-        self.put(&Put { repository, digest, manifest, bytes, tags, deadline: Deadline::begin() }).await
+        self.put(&Put { repository, digest, manifest, bytes, tags, deadline: self.deadline() }).await
     }
 
     /// Deletes a manifest with all its tags. `false`: it was not there.
@@ -151,12 +151,43 @@ impl Store {
         Ok(Some(StoredManifest { digest: digest.clone(), kind: name.kind, bytes }))
     }
 
-    async fn records(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<RecordName>> {
+    /// Whether a record can be read.
+    pub(super) async fn is_whole(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        name: RecordName,
+    ) -> Result<bool> {
+        match self.read_record(repository, digest, name).await {
+            Ok(record) => Ok(record.is_some()),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a manifest another record, which refers to it and to what it names like the first. `false`: it is gone, or what
+    /// it names is.
+    pub(super) async fn record_once_more(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        name: RecordName,
+    ) -> Result<bool> {
+        let Some(stored) = self.read_record(repository, digest, name).await? else { return Ok(false) };
+        let Ok(manifest) = Manifest::parse(stored.kind, &stored.bytes) else { return Ok(false) };
+        match self.put_manifest(repository, digest, &manifest, stored.bytes, &[]).await {
+            Ok(()) => Ok(true),
+            Err(PutManifestError::Store(error)) => Err(error),
+            Err(PutManifestError::ChildUnknown(_) | PutManifestError::ChildSize { .. }) => Ok(false),
+        }
+    }
+
+    pub(super) async fn records(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<RecordName>> {
         let names = self.driver.list(&Prefix::Records(repository.clone(), digest.clone()), MOST_RECORDS).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    async fn subject_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
+    pub(super) async fn subject_of(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Digest>> {
         let stored = self.recorded(repository, digest).await?;
         let manifest = stored.and_then(|stored| Manifest::parse(stored.kind, &stored.bytes).ok());
         Ok(manifest.and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())))

@@ -8,7 +8,6 @@ use berth_oci::Digest;
 use ulid::Ulid;
 
 use super::Store;
-use super::deadline::HALF_GRACE;
 use super::error::Result;
 use super::layout::{Key, Prefix, RecordName, decode};
 
@@ -52,7 +51,7 @@ impl Store {
         Ok(intents)
     }
 
-    /// A request gives up after half of the grace, so an intent that is older has none.
+    /// A request gives up after half of the grace at most, so an intent that is older has none.
     async fn sweep_intents(&self) -> Result<usize> {
         let mut swept = 0;
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
@@ -64,7 +63,7 @@ impl Store {
                 let names = self.driver.list(&Prefix::Intents(repository.clone(), digest.clone()), usize::MAX).await?;
                 let names = names.iter().filter_map(|name| name.parse::<RecordName>().ok());
                 let intent = |name| Key::Intent { repository: repository.clone(), digest: digest.clone(), name };
-                let old: Vec<Key> = names.filter(|name| is_older(name.record, HALF_GRACE * 2)).map(intent).collect();
+                let old: Vec<Key> = names.filter(|name| is_older(name.record, self.grace)).map(intent).collect();
                 swept += old.len();
                 self.driver.remove(&old).await?;
             }

@@ -100,6 +100,16 @@ impl Store {
         Err(StoreError::other(format!("read {key}"), "it changes faster than it can be read"))
     }
 
+    /// The record that a tag names, whether it is there or not.
+    pub(super) async fn named_by(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<(Digest, RecordName)>> {
+        let key = tag_key(repository, tag);
+        self.read_tag(&key).await?.map(|bytes| parse(&key, &bytes)).transpose()
+    }
+
     /// The tags that were ever pointed at a digest, each with the record that it was pointed at.
     pub(super) async fn back_references(
         &self,

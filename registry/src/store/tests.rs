@@ -32,6 +32,7 @@ macro_rules! on_every_driver {
 
 mod blobs;
 mod check;
+mod collect;
 mod manifests;
 mod the_dead;
 mod uploads;

@@ -23,7 +23,14 @@ async fn get(router: &Router, path: &str) -> (u16, String) {
 fn admin(access: Access) -> Admin {
     let (readiness, metrics) = (Readiness::not_yet("storage is being opened"), Arc::new(Metrics::default()));
     let upload_keys = Arc::new(UploadKeys::secret("secret"));
-    Admin { readiness, metrics, access: Arc::new(access), upload_keys, certificate: None }
+    Admin {
+        readiness,
+        metrics,
+        access: Arc::new(access),
+        upload_keys,
+        certificate: None,
+        last_collection: Default::default(),
+    }
 }
 
 #[tokio::test]

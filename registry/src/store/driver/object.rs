@@ -4,9 +4,11 @@
 //! under a fresh name is idempotent, so whoever retries it writes the same bytes again.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -139,6 +141,31 @@ impl Driver for Object {
         self.put(tag, Bytes::new(), PutMode::Update(version)).await
     }
 
+    fn scan(&self, below: &Prefix) -> BoxStream<'static, Result<String>> {
+        let prefix = below.to_string();
+        let failed = {
+            let prefix = prefix.clone();
+            move |error: object_store::Error| StoreError::other(format!("list {prefix}"), error)
+        };
+        let under = match Path::parse(&prefix) {
+            Ok(under) => under,
+            Err(error) => return futures::stream::once(async { Err(StoreError::other(prefix, error)) }).boxed(),
+        };
+        let objects = self.objects.list(Some(&under)).map_err(failed);
+        let of_tags = is_tags(below);
+        let name = move |meta: ObjectMeta| {
+            let name = meta.location.as_ref().strip_prefix(&prefix).and_then(|rest| rest.strip_prefix('/'));
+            let name = name.filter(|_| is_present(&meta, of_tags));
+            futures::future::ready(Ok(name.map(str::to_owned)))
+        };
+        objects.try_filter_map(name).boxed()
+    }
+
+    async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
+        let head = found(self.objects.head(&path(key)?).await).map_err(|error| failed("look for", key, error))?;
+        Ok(head.map(|meta| meta.last_modified.into()))
+    }
+
     async fn walk(&self) -> Result<Vec<String>> {
         let listed = self.objects.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await;
         listed.map_err(|error| StoreError::other("list everything", error))
@@ -156,9 +183,9 @@ impl Object {
         let under = Path::parse(prefix.to_string()).map_err(|error| StoreError::other(prefix, error))?;
         let listed = self.objects.list_with_delimiter(Some(&under)).await.map_err(failed)?;
         let directories = listed.common_prefixes.iter().filter_map(Path::filename);
-        // An empty tag is one that was removed.
-        let present = |meta: &&ObjectMeta| meta.size > 0 || !matches!(prefix, Prefix::Tags(_));
-        let objects = listed.objects.iter().filter(present).filter_map(|meta| meta.location.filename());
+        let of_tags = is_tags(prefix);
+        let objects =
+            listed.objects.iter().filter(|meta| is_present(meta, of_tags)).filter_map(|meta| meta.location.filename());
         let mut names: Vec<String> = directories.chain(objects).map(str::to_owned).collect();
         names.sort_unstable();
         Ok(names)
@@ -184,6 +211,15 @@ impl Stage for ObjectStage {
         pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
         to.put(&key, whole.freeze(), PutMode::Overwrite).await.map(drop)
     }
+}
+
+const fn is_tags(prefix: &Prefix) -> bool {
+    matches!(prefix, Prefix::Tags(_))
+}
+
+/// An empty tag is one that was removed.
+const fn is_present(meta: &ObjectMeta, of_tags: bool) -> bool {
+    meta.size > 0 || !of_tags
 }
 
 /// The object's name is the key, to the letter: nothing is escaped.

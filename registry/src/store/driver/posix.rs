@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use ulid::Ulid;
 
 use super::content::FileReads;
@@ -25,6 +26,7 @@ use crate::store::layout::{Key, Prefix, encode};
 
 mod durability;
 mod names;
+mod scan;
 mod stage;
 mod tag_lock;
 
@@ -252,6 +254,19 @@ impl Driver for Posix {
             names.lock().unwrap_or_else(PoisonError::into_inner).page(after.as_deref(), limit)
         })
         .await
+    }
+
+    fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>> {
+        scan::names_below(self.directory(prefix), format!("list {prefix}"))
+    }
+
+    async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
+        let metadata = found(fs::symlink_metadata(self.path(key))).map_err(|error| failed("look at", key, error))?;
+        // Not the time of the bytes: a hard link to old bytes is new.
+        Ok(metadata.map(|metadata| {
+            let nanos = u32::try_from(metadata.ctime_nsec()).unwrap_or_default();
+            SystemTime::UNIX_EPOCH + Duration::new(metadata.ctime().unsigned_abs(), nanos)
+        }))
     }
 
     async fn remove(&self, keys: &[Key]) -> Result<()> {
