@@ -397,7 +397,8 @@ async fn write_status(
     }
 }
 
-/// A Registry that cannot be read, because it was written under another definition, says so and waits for a change.
+/// A Registry that cannot be read, because it was written under another definition, says so and waits for a change. Where the API
+/// server does not even take a status, because it checks the whole object, an event says it.
 async fn refuse_unreadable(invalid: &InvalidObject, context: &Context, now: Timestamp) -> Result<Action, Error> {
     let registry = Registry { metadata: invalid.metadata.clone(), spec: Default::default(), status: None };
     let before = last_status(&registry, context);
@@ -412,6 +413,12 @@ async fn refuse_unreadable(invalid: &InvalidObject, context: &Context, now: Time
         conditions: crate::api::condition::conditions(findings, &before.conditions, generation, now),
         ..before.clone()
     };
-    write_status(&registry, &before, after, context).await?;
-    Ok(Action::await_change())
+    outcome::publish(&registry, &before, &after, &[], context).await;
+    match write_status(&registry, &before, after, context).await {
+        Err(Error::Apply(error)) if error.status().is_some_and(|status| matches!(status.code, 422 | 500)) => {
+            tracing::warn!(%error, "a Registry that cannot be read takes no status either");
+            Ok(Action::await_change())
+        }
+        written => written.map(|()| Action::await_change()),
+    }
 }
