@@ -159,9 +159,9 @@ impl Store {
             return Ok(false);
         };
         let key = link_key(repository, digest, link);
-        self.driver.create(Vec::new(), &[key.clone(), Key::Data(link.data)]).await?;
+        self.driver.create(Vec::new(), &[key, Key::Data(link.data)]).await?;
         let dead = self.dead().await?;
-        Ok(!dead.contains(&key) && !dead.contains(&Key::Data(link.data)) && self.leads_somewhere(link).await?)
+        Ok(!dead.has_link(repository, digest, link) && self.leads_somewhere(link).await?)
     }
 
     /// Makes verified bytes a blob of the repository: data, then link, then hint.

@@ -6,12 +6,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_oci::{Algorithm, Digest};
+use berth_oci::{Algorithm, Digest, RepositoryName};
 use ulid::Ulid;
 
 use super::Store;
+use super::blob::link_key;
 use super::error::Result;
-use super::layout::{Key, Prefix};
+use super::layout::{Key, LinkName, Prefix};
 
 /// The dead, as of one listing.
 #[derive(Debug, Default)]
@@ -23,6 +24,12 @@ impl Dead {
             let key = key.to_string();
             self.0.iter().any(|batch| batch.contains(&key))
         }
+    }
+
+    /// Whether a link, or the data that it leads to, is dead.
+    pub(super) fn has_link(&self, repository: &RepositoryName, digest: &Digest, link: LinkName) -> bool {
+        !self.0.is_empty()
+            && (self.contains(&link_key(repository, digest, link)) || self.contains(&Key::Data(link.data)))
     }
 }
 

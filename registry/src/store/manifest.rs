@@ -271,7 +271,7 @@ impl Store {
     ) -> PutResult<bool> {
         let links = self.links(put.repository, &descriptor.digest).await?;
         let key = |link: LinkName| link_key(put.repository, &descriptor.digest, link);
-        let is_dead = |link: &LinkName| dead.contains(&key(*link)) || dead.contains(&Key::Data(link.data));
+        let is_dead = |link: &LinkName| dead.has_link(put.repository, &descriptor.digest, *link);
         let (dying, alive): (Vec<LinkName>, Vec<LinkName>) = links.into_iter().partition(is_dead);
         for link in alive {
             if self.leads_somewhere(link).await? {

@@ -95,25 +95,33 @@ impl Store {
         repository: &'a RepositoryName,
         records: impl Stream<Item = Result<Named<RecordName>>> + 'a,
     ) -> impl Stream<Item = Result<(Named<RecordName>, Readable)>> + 'a {
-        let read = move |(digest, name): Named<RecordName>| async move {
-            let key = record_key(repository, &digest, name);
-            let readable = self.readable(&key, &digest, name).await?;
-            Ok(((digest, name), readable))
-        };
-        records.map_ok(read).try_buffered(PARALLEL)
+        let key = move |(digest, name): &Named<RecordName>| record_key(repository, digest, *name);
+        self.contents_under(key, records)
     }
 
-    /// The same of intents.
+    /// The same of every intent.
     pub(super) fn contents_of_intents<'a>(
         &'a self,
         repository: &'a RepositoryName,
     ) -> impl Stream<Item = Result<(Named<RecordName>, Readable)>> + 'a {
-        let read = move |(digest, name): Named<RecordName>| async move {
-            let key = Key::Intent { repository: repository.clone(), digest: digest.clone(), name };
-            let readable = self.readable(&key, &digest, name).await?;
-            Ok(((digest, name), readable))
+        let key = move |(digest, name): &Named<RecordName>| Key::Intent {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            name: *name,
         };
-        self.scan_intents(repository).map_ok(read).try_buffered(PARALLEL)
+        self.contents_under(key, self.scan_intents(repository))
+    }
+
+    fn contents_under<'a>(
+        &'a self,
+        key: impl Fn(&Named<RecordName>) -> Key + Copy + 'a,
+        names: impl Stream<Item = Result<Named<RecordName>>> + 'a,
+    ) -> impl Stream<Item = Result<(Named<RecordName>, Readable)>> + 'a {
+        let read = move |named: Named<RecordName>| async move {
+            let readable = self.readable(&key(&named), &named.0, named.1).await?;
+            Ok((named, readable))
+        };
+        names.map_ok(read).try_buffered(PARALLEL)
     }
 
     async fn readable(&self, key: &Key, digest: &Digest, name: RecordName) -> Result<Readable> {

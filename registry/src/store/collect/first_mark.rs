@@ -143,8 +143,7 @@ impl Collection<'_> {
         while let Some((digest, names)) = groups.next().await? {
             let key = |name: LinkName| link_key(repository, &digest, name);
             let names: Vec<LinkName> = names.into_iter().filter(|name| !self.gone.contains(&key(*name))).collect();
-            let keeper =
-                self.keeping_link(&names, |name| !dead.contains(&key(*name)) && !dead.contains(&Key::Data(name.data)));
+            let keeper = self.keeping_link(&names, |name| !dead.has_link(repository, &digest, *name));
             let keeper = keeper.await?;
             for name in names {
                 let why = if keeper.is_some_and(|keeper| keeper != name) {

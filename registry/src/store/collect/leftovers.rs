@@ -7,7 +7,6 @@ use ulid::Ulid;
 
 use super::second_mark::Keeping;
 use super::{Batch, Candidate, Collection, PARALLEL, Round, Why};
-use crate::store::blob::link_key;
 use crate::store::dead;
 use crate::store::error::Result;
 use crate::store::layout::{Key, Prefix};
@@ -90,10 +89,7 @@ impl Collection<'_> {
     async fn relieve_data(&self, (repository, digest, link): &Keeping) -> Result<()> {
         let dead = self.store.dead().await?;
         let links = self.store.links(repository, digest).await?;
-        let is_dead = |data: Ulid| dead.contains(&Key::Data(data));
-        let has_other =
-            links.iter().any(|other| !is_dead(other.data) && !dead.contains(&link_key(repository, digest, *other)));
-        if !has_other {
+        if links.iter().all(|other| dead.has_link(repository, digest, *other)) {
             self.store.fresh_incarnation(repository, digest, *link).await?;
         }
         Ok(())

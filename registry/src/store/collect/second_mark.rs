@@ -11,7 +11,6 @@ use ulid::Ulid;
 
 use super::contents::{Digests, Readable};
 use super::{Candidate, Collection, Round, Untagged, Why};
-use crate::store::blob::link_key;
 use crate::store::dead::Dead;
 use crate::store::error::Result;
 use crate::store::layout::{Key, LinkName};
@@ -68,8 +67,7 @@ impl Collection<'_> {
         match key {
             Key::Link { repository, digest, name } => {
                 for other in self.store.links(repository, digest).await? {
-                    let is_dead =
-                        dead.contains(&link_key(repository, digest, other)) || dead.contains(&Key::Data(other.data));
+                    let is_dead = dead.has_link(repository, digest, other);
                     if other != *name && !is_dead && self.store.leads_somewhere(other).await? {
                         return Ok(true);
                     }
