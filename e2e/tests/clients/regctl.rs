@@ -33,41 +33,20 @@ async fn regctl_pushes_and_pulls_an_image_and_an_index() -> Result<()> {
 #[tokio::test]
 async fn regctl_sends_a_large_blob_in_chunks() -> Result<()> {
     let shop = shop().await?;
-    let set = ["registry", "set", &shop.host, "--blob-chunk", "300000", "--blob-max", "100000"];
-    shop.bench.run("regctl", &set)?;
-    let blob =
-        image::Blob::new("application/octet-stream", fastrand::Rng::with_seed(3).u128(..).to_string().repeat(30_000));
-    let file = shop.bench.at("blob");
-    std::fs::write(&file, &blob.bytes)?;
-    let mut put = shop.bench.command("regctl");
-    let output = put.args(["blob", "put", &shop.image("team/app")]).stdin(std::fs::File::open(&file)?).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = format!("/v2/team/app/blobs/{}", blob.digest);
-    ensure!(shop.client.get(&path).await?.body == blob.bytes, "it differs");
+    shop.put_in_chunks(&shop.host).await?;
     let chunks = shop.registry.log().lines().filter(|line| line.contains("endpoint=\"upload_chunk\"")).count();
     ensure!(chunks > 1, "it was sent in {chunks} chunks");
     Ok(())
 }
 
-/// A megabyte in four chunks; the connection breaks in the middle of the third, and regctl goes on from there by itself.
+/// The connection breaks in the middle of the third chunk, and regctl goes on from there by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn regctl_goes_on_after_its_connection_was_cut_in_the_middle_of_a_chunk() -> Result<()> {
     let shop = shop().await?;
     let wire = Wire::to(&shop.host, 700_000).await?;
     shop.bench.run("regctl", &["registry", "login", &wire.host, "--user", USER, "--pass", PASSWORD])?;
-    let set = ["registry", "set", &wire.host, "--blob-chunk", "300000", "--blob-max", "100000"];
-    shop.bench.run("regctl", &set)?;
-    let blob =
-        image::Blob::new("application/octet-stream", fastrand::Rng::with_seed(4).u128(..).to_string().repeat(30_000));
-    let file = shop.bench.at("blob");
-    std::fs::write(&file, &blob.bytes)?;
-    let mut put = shop.bench.command("regctl");
-    put.args(["blob", "put", &format!("{}/team/app", wire.host)]).stdin(std::fs::File::open(&file)?);
-    let output = tokio::task::spawn_blocking(move || put.output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    shop.put_in_chunks(&wire.host).await?;
     ensure!(wire.cuts() == 1, "the wire broke {} times", wire.cuts());
-    let path = format!("/v2/team/app/blobs/{}", blob.digest);
-    ensure!(shop.client.get(&path).await?.body == blob.bytes, "it differs");
     // The upload went on without beginning again: from where the chunk began, or from further on when some of it had arrived,
     // which a refusal told.
     let log = shop.registry.log();
@@ -99,6 +78,22 @@ async fn regctl_puts_artifacts_on_an_image_lists_them_and_copies_them_along() ->
 }
 
 impl Shop {
+    /// Puts a megabyte in four chunks by way of `host`, after which the registry has it.
+    async fn put_in_chunks(&self, host: &str) -> Result<()> {
+        self.bench.run("regctl", &["registry", "set", host, "--blob-chunk", "300000", "--blob-max", "100000"])?;
+        let bytes = fastrand::Rng::with_seed(3).u128(..).to_string().repeat(30_000);
+        let blob = image::Blob::new("application/octet-stream", bytes);
+        let file = self.bench.at("blob");
+        std::fs::write(&file, &blob.bytes)?;
+        let mut put = self.bench.command("regctl");
+        put.args(["blob", "put", &format!("{host}/team/app")]).stdin(std::fs::File::open(&file)?);
+        let output = tokio::task::spawn_blocking(move || put.output()).await??;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let path = format!("/v2/team/app/blobs/{}", blob.digest);
+        ensure!(self.client.get(&path).await?.body == blob.bytes, "it differs");
+        Ok(())
+    }
+
     fn artifacts(&self, name: &str, options: &[&str]) -> Result<usize> {
         let list = ["artifact", "list", "--format", "{{json .Descriptors}}", name];
         let answer: Value = serde_json::from_str(&self.bench.run("regctl", &[&list, options].concat())?)?;
