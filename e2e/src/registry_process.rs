@@ -61,6 +61,14 @@ impl RegistryProcess {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(storage: Storage, security: Security) -> Result<Self> {
+        Self::start_with(storage, security, json!({})).await
+    }
+
+    /// The same, with `storage.maintenance.garbagecollection` as given.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_with(storage: Storage, security: Security, garbage_collection: Value) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-registry-").tempdir()?;
         let ip = IpAddr::V4(IP);
         let address = SocketAddr::new(ip, free_port(ip)?);
@@ -68,7 +76,10 @@ impl RegistryProcess {
         let mut config = json!({
             "version": "0.1",
             "log": {"level": "info"},
-            "storage": {"delete": {"enabled": true}},
+            "storage": {
+                "delete": {"enabled": true},
+                "maintenance": {"garbagecollection": garbage_collection},
+            },
             "http": {
                 "addr": address.to_string(),
                 "debug": {"addr": debug_address.to_string()},
@@ -166,6 +177,20 @@ impl RegistryProcess {
         let mut command = Command::new(binary()?);
         command.args([OsStr::new("check"), OsStr::new("--config"), self.config_path().as_os_str()]);
         Ok(command.env_clear().output()?)
+    }
+
+    /// Begins `berth-registry gc` of its storage, with `--delete` or without. Its output is in the file.
+    ///
+    /// # Errors
+    /// When that cannot be run.
+    pub fn collect(&self, delete: bool) -> Result<(Child, File)> {
+        let output = tempfile::tempfile()?;
+        let mut command = Command::new(binary()?);
+        command.args([OsStr::new("gc"), OsStr::new("--config"), self.config_path().as_os_str()]);
+        command.args(delete.then_some("--delete"));
+        let child =
+            command.env_clear().stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::inherit()).spawn()?;
+        Ok((child, output))
     }
 
     /// `HOST:PORT`, as it stands in front of a repository's name.

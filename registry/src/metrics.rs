@@ -26,6 +26,7 @@ pub struct Metrics {
     collected: Family<CollectedLabels, Counter>,
     freed: Counter,
     left_alone: Gauge,
+    collecting: Family<CollectingLabels, Gauge>,
 }
 
 /// How a request ended.
@@ -88,6 +89,12 @@ struct CollectedLabels {
     kind: &'static str,
 }
 
+/// Repositories that the collection under way has looked at (`marked`), or has to (`all`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CollectingLabels {
+    repositories: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("registry");
@@ -110,6 +117,11 @@ impl Default for Metrics {
                 &mut registry,
                 "collection_left_alone",
                 "Repositories of which the last collection took nothing, because they hold a damaged manifest",
+            ),
+            collecting: register(
+                &mut registry,
+                "collection_repositories",
+                "Repositories of the garbage collection under way, by whether it has marked them; 0 while there is none",
             ),
             durations: durations.clone(),
             registry: Registry::default(),
@@ -159,6 +171,15 @@ impl Metrics {
     pub fn upload_begins(&self) -> Arriving {
         self.uploads.inc();
         Arriving(self.uploads.clone())
+    }
+
+    /// A garbage collection under way has looked at so many repositories of so many; of 0 when it is over.
+    pub fn collection_goes_on(&self, marked: usize, all: usize) {
+        for (repositories, number) in [("marked", marked), ("all", all)] {
+            self.collecting
+                .get_or_create(&CollectingLabels { repositories })
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
     }
 
     /// A garbage collection has ended. `None`: it failed.

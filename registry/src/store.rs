@@ -41,7 +41,7 @@ mod upload;
 
 pub use blob::Blob;
 pub use check::{Checked, Finding, Severity};
-pub use collect::{Collected, Garbage, LastCollection, Terms, Why};
+pub use collect::{Collected, Garbage, LastCollection, Tell, Terms, Told, Why};
 pub use driver::{ContentStream, Page};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};

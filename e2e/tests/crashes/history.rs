@@ -52,10 +52,17 @@ struct Events {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     now: AtomicU64,
+    /// Whether blobs may go that no manifest names. Which ones do is looked at in the end.
+    pub(crate) collects: bool,
     events: Mutex<Events>,
 }
 
 impl History {
+    /// An empty one.
+    pub(crate) fn new(collects: bool) -> Self {
+        Self { collects, ..Self::default() }
+    }
+
     /// The time of a new event.
     pub(crate) fn tick(&self) -> Time {
         self.now.fetch_add(1, Ordering::SeqCst) + 1
@@ -119,15 +126,23 @@ impl History {
     /// What a read from now on may see.
     pub(crate) fn allowed_now(&self, key: &Key) -> BTreeSet<Value> {
         let now = self.tick();
-        self.events().allowed(key, now, now)
+        self.and_collected(key, self.events().allowed(key, now, now))
     }
 
     /// The reads that saw what they could not have.
     pub(crate) fn impossible_reads(&self) -> Vec<String> {
         let events = self.events();
-        let impossible = |read: &&Read| !events.allowed(&read.key, read.start, read.end).contains(&read.value);
+        let allowed = |read: &Read| self.and_collected(&read.key, events.allowed(&read.key, read.start, read.end));
+        let impossible = |read: &&Read| !allowed(read).contains(&read.value);
         let describe = |read: &Read| format!("{read:?}, but there was: {:?}", events.writes.get(&read.key));
         events.reads.iter().filter(impossible).map(describe).collect()
+    }
+
+    fn and_collected(&self, key: &Key, mut allowed: BTreeSet<Value>) -> BTreeSet<Value> {
+        if self.collects && matches!(key, Key::Blob { .. }) {
+            allowed.insert(None);
+        }
+        allowed
     }
 
     /// What was done to a key, for a human.

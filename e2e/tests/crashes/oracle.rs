@@ -41,11 +41,24 @@ pub(crate) async fn everything(world: &World) -> Result<String> {
     };
     let wrong: Vec<String> = values.iter().filter_map(wrong).collect();
     ensure!(wrong.is_empty(), "{} of {} keys are wrong: {:#?}", wrong.len(), values.len(), first(&wrong));
+    let missing = children_missing(world, &values);
+    ensure!(missing.is_empty(), "{} blobs of manifests are gone: {:#?}", missing.len(), first(&missing));
     for repository in REPOSITORIES {
         tags_are_listed(world, repository, &values).await?;
     }
     let present = values.values().filter(|value| value.is_some()).count();
     Ok(format!("{} keys looked at, {present} there", values.len()))
+}
+
+/// No client deletes a blob that a manifest names, and no collector does while the manifest is there.
+fn children_missing(world: &World, values: &BTreeMap<Key, Value>) -> Vec<String> {
+    let is_there = |key: &Key| values.get(key).is_some_and(Option::is_some);
+    let named = world.named();
+    let there = named.iter().filter(|(manifest, _)| is_there(manifest));
+    let missing = there.flat_map(|(manifest, blobs)| {
+        blobs.iter().filter(|blob| !is_there(blob)).map(move |blob| format!("{blob:?} of {manifest:?}"))
+    });
+    missing.collect()
 }
 
 fn first(of: &[String]) -> &[String] {

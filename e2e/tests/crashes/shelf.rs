@@ -34,6 +34,13 @@ impl Shelf {
         take(&self.manifests, random, repository)
     }
 
+    /// One of them is not there any more: nobody named it for too long.
+    pub(crate) fn forget(&self, repository: &str, gone: &[Blob]) {
+        if let Some(blobs) = lock(&self.blobs).get_mut(repository) {
+            blobs.retain(|blob| gone.iter().all(|gone| gone.digest != blob.digest));
+        }
+    }
+
     pub(crate) fn has(&self, repository: &str, blob: &Blob) -> bool {
         lock(&self.blobs).get(repository).is_some_and(|blobs| blobs.iter().any(|known| known.digest == blob.digest))
     }

@@ -116,6 +116,11 @@ impl Worker {
                 let (key, _) = changes.first().context("a deletion of nothing")?;
                 self.world.history.read(start, key.clone(), None);
             }
+            // A blob that no manifest named for longer than the grace.
+            Some(answer) if self.world.history.collects && is_blob_unknown(&answer) => {
+                self.world.collected.fetch_add(1, Ordering::Relaxed);
+                return Ok(false);
+            }
             Some(answer) => bail!("{changes:?}: {:?}", answer.expect(expected)),
             None => {
                 self.world.history.interrupted_at(start, changes);
@@ -233,8 +238,24 @@ impl Worker {
         let value = Some(manifest.digest.clone());
         let tags = tags.iter().map(|tag| (tag_key(repository, tag), value.clone()));
         let changes: Vec<_> = [(manifest_key(repository, manifest), value.clone())].into_iter().chain(tags).collect();
+        self.put_as(&changes, repository, reference, manifest).await
+    }
+
+    async fn put_as(
+        &mut self,
+        changes: &[(Key, Value)],
+        repository: &'static str,
+        reference: &str,
+        manifest: &Manifest,
+    ) -> Result<bool> {
+        self.world.names(repository, manifest);
         let client = self.world.client.clone();
-        self.change(StatusCode::CREATED, &changes, client.put_manifest(repository, reference, manifest)).await
+        let put =
+            self.change(StatusCode::CREATED, changes, client.put_manifest(repository, reference, manifest)).await?;
+        if !put {
+            self.world.shelf.forget(repository, &manifest.blobs);
+        }
+        Ok(put)
     }
 
     async fn move_tag(&mut self) -> Result<()> {
@@ -268,8 +289,7 @@ impl Worker {
         if self.random.bool() {
             let value = Some(manifest.digest.clone());
             let changes: Vec<_> = changes.into_iter().map(|key| (key, value.clone())).collect();
-            let client = self.world.client.clone();
-            self.change(StatusCode::CREATED, &changes, client.put_manifest(repository, &tag, &manifest)).await.map(drop)
+            self.put_as(&changes, repository, &tag, &manifest).await.map(drop)
         } else {
             // Whoever deletes a manifest deletes its tags.
             self.delete(&format!("/v2/{repository}/manifests/{}", manifest.digest), changes).await
@@ -391,11 +411,15 @@ impl Worker {
 
 const OCTETS: &[(&str, &str)] = &[("content-type", "application/octet-stream")];
 
-fn blob_key(repository: &'static str, blob: &Blob) -> Key {
+fn is_blob_unknown(answer: &Answer) -> bool {
+    answer.status.is_client_error() && answer.body.windows(21).any(|part| part == b"MANIFEST_BLOB_UNKNOWN")
+}
+
+pub(crate) fn blob_key(repository: &'static str, blob: &Blob) -> Key {
     Key::Blob { repository, digest: blob.digest.clone() }
 }
 
-fn manifest_key(repository: &'static str, manifest: &Manifest) -> Key {
+pub(crate) fn manifest_key(repository: &'static str, manifest: &Manifest) -> Key {
     Key::Manifest { repository, digest: manifest.digest.clone() }
 }
 

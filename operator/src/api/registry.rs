@@ -1,6 +1,7 @@
 //! `Registry`: one managed OCI registry.
 
 mod access;
+mod garbage_collection;
 mod pod_template;
 mod service;
 mod status;
@@ -12,10 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Access, Htpasswd, NodeAccess, Nodes, SecretKeyRef};
+pub use garbage_collection::{GarbageCollection, Untagged};
 pub use pod_template::{PodTemplate, Resources};
 pub use service::{Service, ServiceType};
 pub use status::{
-    AdminSecret, CertificateStatus, NodeExample, NodesStatus, RegistryStatus, Retained, StorageStatus, StorageType,
+    AdminSecret, CertificateStatus, GarbageCollectionStatus, NodeExample, NodesStatus, RegistryStatus, Retained,
+    StorageStatus, StorageType,
 };
 pub use storage::{AccessMode, EmptyDir, PersistentVolumeClaim, Storage};
 pub use tls::{PrivateCa, SecretRef, Tls};
@@ -105,6 +108,10 @@ pub struct RegistrySpec {
     /// Refuse every change to the content; pulls go on. Default: `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+
+    /// When what nothing refers to any more is removed. Default: every day, what is a day old and nothing refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub garbage_collection: Option<GarbageCollection>,
 
     /// The image that serves. Default: the one the operator was released with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

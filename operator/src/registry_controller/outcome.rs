@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
+use super::status::garbage::GARBAGE_COLLECTED;
 use super::status::{NODES_NOT_TOLD, Problem, READY, RECONCILING, STALLED};
 use super::{Error, dereference, keys};
 use crate::api::registry::{Registry, RegistryStatus};
@@ -147,6 +148,7 @@ pub(super) async fn publish(
     {
         events.push((EventType::Warning, reason, message));
     }
+    events.extend(tell_of_garbage(before, after));
     events.extend(steps.iter().filter_map(|step| tell(*step)));
     for (type_, reason, note) in events {
         let note = Some(note.chars().take(1000).collect());
@@ -155,6 +157,23 @@ pub(super) async fn publish(
             tracing::debug!(%error, "an event was not published");
         }
     }
+}
+
+/// A collection that deleted something is news, and one that could not is a warning.
+fn tell_of_garbage(before: &RegistryStatus, after: &RegistryStatus) -> Option<(EventType, String, String)> {
+    let (was, is) = (before.garbage_collection.as_ref(), after.garbage_collection.as_ref()?);
+    let condition = find(after, GARBAGE_COLLECTED)?;
+    if condition.status == "False" {
+        let told = find(before, GARBAGE_COLLECTED).is_some_and(|told| told.reason == condition.reason);
+        return (!told).then(|| (EventType::Warning, condition.reason.clone(), condition.message.clone()));
+    }
+    if was.is_some_and(|was| was.completion_time == is.completion_time) || is.manifests + is.blobs == 0 {
+        return None;
+    }
+    let (reason, done) =
+        if is.dry_run { ("GarbageFound", "would be deleted") } else { ("GarbageCollected", "were deleted") };
+    let note = format!("{} manifests and {} blobs, {} bytes, {done}", is.manifests, is.blobs, is.bytes);
+    Some((EventType::Normal, reason.into(), note))
 }
 
 /// The change of node credentials and of the key of upload locations is no news: nobody sees them.

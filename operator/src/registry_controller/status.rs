@@ -1,5 +1,6 @@
 //! Step 5 (no client): what was found, as a status. Pure.
 
+pub mod garbage;
 pub mod pods;
 pub mod storage;
 
@@ -121,6 +122,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     let generation = pass.registry.metadata.generation;
     let problem = problem(pass);
     let (replicas, ready_replicas) = replicas(pass);
+    let garbage_collection = garbage::status(pass);
     let mut findings = vec![ready(pass, problem.as_ref(), ready_replicas.unwrap_or(0))];
     findings.extend(activity(pass, problem.as_ref()));
     findings.push(storage::finding(pass));
@@ -128,6 +130,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     findings.push(nodes_finding(pass));
     findings.extend(hosts_finding(pass));
     findings.extend(pods::heard_finding(pass.observed));
+    findings.extend(garbage::finding(garbage_collection.as_ref()));
     findings.extend(suspended_finding(pass));
     RegistryStatus {
         observed_generation: generation,
@@ -140,6 +143,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
         version: version(pass),
         storage: storage::status(pass),
         certificate: certificate(pass),
+        garbage_collection,
         nodes: nodes(pass),
         retained: retained(pass),
     }

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use berth_contract::config::LogLevel;
+use berth_contract::config::{self, LogLevel};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
 use super::dereference::Observed;
 use crate::api::registry::{
-    AccessMode, DeletionPolicy, LogLevel as ApiLogLevel, NodeAccess, PodTemplate, PullPolicy, Registry, RegistrySpec,
-    Service, Storage,
+    AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess, PodTemplate, PullPolicy,
+    Registry, RegistrySpec, Service, Storage, Untagged,
 };
 use crate::context::Settings;
 use crate::keyring::rotation::Lives;
@@ -38,6 +38,8 @@ pub struct ValidatedRegistry {
     pub deletion_policy: DeletionPolicy,
     /// Whether every change of content is refused.
     pub read_only: bool,
+    /// When what nothing refers to goes.
+    pub garbage_collection: config::GarbageCollection,
     /// A Secret with a certificate of the user's.
     pub tls_secret: Option<String>,
     /// How long certificates live.
@@ -183,6 +185,7 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
         storage,
         deletion_policy: spec.deletion_policy.unwrap_or_default(),
         read_only: spec.read_only.unwrap_or_default(),
+        garbage_collection: garbage_collection(spec.garbage_collection.as_ref())?,
         tls_secret: tls.secret_ref.map(|secret| secret.name),
         lives: lives(&tls.private_ca.unwrap_or_default())?,
         extra_dns_names: tls.extra_dns_names,
@@ -299,6 +302,25 @@ fn lives(ca: &crate::api::registry::PrivateCa) -> Result<Lives, Refusal> {
         authority: duration(ca.authority_duration.as_deref(), "tls.privateCA.authorityDuration", 43_800 * 3600)?,
         certificate: duration(ca.certificate_duration.as_deref(), "tls.privateCA.certificateDuration", 2160 * 3600)?,
         renew_before: optional(ca.renew_before.as_deref(), "tls.privateCA.renewBefore")?,
+    })
+}
+
+fn garbage_collection(wanted: Option<&GarbageCollection>) -> Result<config::GarbageCollection, Refusal> {
+    let wanted = wanted.cloned().unwrap_or_default();
+    let default = config::GarbageCollection::default();
+    let schedule = wanted.schedule.map(|text| text.parse()).transpose();
+    let grace = duration(wanted.grace.as_deref(), "garbageCollection.grace", default.grace.get().as_secs())?;
+    Ok(config::GarbageCollection {
+        enabled: !wanted.suspend.unwrap_or_default(),
+        schedule: schedule
+            .map_err(|error: berth_contract::InvalidSchedule| invalid(&format!("garbageCollection.schedule: {error}")))?
+            .unwrap_or(default.schedule),
+        grace: berth_contract::Duration::from_secs(grace.as_secs()),
+        untagged: match wanted.untagged.unwrap_or_default() {
+            Untagged::Keep => config::Untagged::Keep,
+            Untagged::Delete => config::Untagged::Delete,
+        },
+        dryrun: wanted.dry_run.unwrap_or_default(),
     })
 }
 

@@ -163,7 +163,7 @@ impl Default for UploadPurging {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GarbageCollection {
-    /// Whether it runs by itself. Default: no.
+    /// Whether it runs by itself. Default: yes.
     pub enabled: bool,
     /// When. Default: `0 3 * * *`, every day at three, UTC.
     pub schedule: Schedule,
@@ -179,7 +179,7 @@ pub struct GarbageCollection {
 impl Default for GarbageCollection {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: true,
             schedule: Schedule::daily_at_three(),
             grace: Duration::from_hours(24),
             untagged: Untagged::Keep,

@@ -24,6 +24,8 @@ pub struct StatusReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct CollectionReport {
+    /// Whether it only looked: the numbers say what would have been deleted.
+    pub dry_run: bool,
     /// When it began, in seconds since 1970.
     pub began: u64,
     /// When it ended, in seconds since 1970.

@@ -4,17 +4,23 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::config::Config;
-use crate::store::{Garbage, Store, Terms};
+use crate::store::{Garbage, Store, Terms, Told};
 
 /// Prints what a collection would delete and why; with `delete`, deletes it. Registries may go on serving meanwhile.
 pub(super) async fn run(config: &Config, delete: bool) -> anyhow::Result<ExitCode> {
     let store = if delete { Store::open(&config.storage)? } else { Store::open_to_read(&config.storage)? };
-    let terms = Terms { untagged: config.storage.maintenance.garbagecollection.untagged, dry_run: !delete };
-    let mut report = |Garbage { key, why, bytes }: Garbage| {
-        // Whoever closes the pipe early has seen enough.
-        let _ = writeln!(std::io::stdout(), "{key}: {why} ({bytes} bytes)");
+    let untagged = config.storage.maintenance.garbagecollection.untagged;
+    let mut tell = |told: Told| {
+        if let Told::Garbage(Garbage { key, why, bytes }) = told {
+            // Whoever closes the pipe early has seen enough.
+            let _ = writeln!(std::io::stdout(), "{key}: {why} ({bytes} bytes)");
+        }
     };
-    let done = store.collect(terms, &mut report).await?;
+    let done = if delete {
+        store.collect(Terms { untagged, dry_run: false }, &mut tell).await?
+    } else {
+        store.look_for_garbage(untagged, &mut tell).await?
+    };
     for repository in &done.left_alone {
         let _ = writeln!(
             std::io::stdout(),

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{GarbageCollection, Maintenance, UploadPurging};
 use crate::metrics::{self, Metrics};
-use crate::store::{Collected, Garbage, LastCollection, Store, Terms};
+use crate::store::{Collected, Garbage, LastCollection, Store, Terms, Told};
 
 /// Begins it. It ends, wherever it is, when what this returns is dropped: everything it does may be broken off.
 pub(super) fn begin(
@@ -98,15 +98,16 @@ impl Collector {
     async fn collect(&self) {
         let dry_run = self.settings.dryrun;
         let terms = Terms { untagged: self.settings.untagged, dry_run };
-        let mut report = |Garbage { key, why, bytes }: Garbage| {
-            if dry_run {
+        let mut tell = |told: Told| match told {
+            Told::Garbage(Garbage { key, why, bytes }) if dry_run => {
                 tracing::info!(%key, %why, bytes, "would be deleted");
-            } else {
-                tracing::debug!(%key, %why, bytes, "deleted");
             }
+            Told::Garbage(Garbage { key, why, bytes }) => tracing::debug!(%key, %why, bytes, "deleted"),
+            Told::Marked { repositories, of } => self.metrics.collection_goes_on(repositories, of),
         };
         tracing::info!(dry_run, "garbage is being collected");
-        let collected = self.store.collect(terms, &mut report).await;
+        let collected = self.store.collect(terms, &mut tell).await;
+        self.metrics.collection_goes_on(0, 0);
         if !dry_run {
             self.metrics.collection_ends(collected.as_ref().ok().map(deleted));
         }

@@ -109,28 +109,42 @@ impl Collected {
     }
 }
 
+/// What a collection says while it is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It has looked at so many repositories of so many. It may look at all of them once more.
+    Marked {
+        /// So many.
+        repositories: usize,
+        /// Of so many.
+        of: usize,
+    },
+    /// It deleted something, or would.
+    Garbage(Garbage),
+}
+
+/// Whom a collection tells.
+pub type Tell<'a> = &'a mut (dyn FnMut(Told) + Send + Sync);
+
 impl Store {
-    /// Deletes what nothing refers to any more and what is older than the grace. `report` is told of each thing.
+    /// Deletes what nothing refers to any more and what is older than the grace, and leaves for all replicas when it was and
+    /// what came of it.
     ///
     /// # Errors
     /// When storage fails. What was deleted before stays deleted; the next collection goes on.
-    pub async fn collect(&self, terms: Terms, report: &mut (dyn FnMut(Garbage) + Send + Sync)) -> Result<Collected> {
-        let mut collection = Collection {
-            store: self,
-            terms,
-            now: SystemTime::now(),
-            report,
-            done: Collected::default(),
-            gone: HashSet::new(),
-        };
-        if terms.dry_run {
-            return collection.run().await;
-        }
+    pub async fn collect(&self, terms: Terms, tell: Tell<'_>) -> Result<Collected> {
         let (run, now) = self.begin_run().await?;
-        collection.now = now;
-        let collected = collection.run().await;
-        self.end_run(run, &collected).await?;
+        let collected = Collection::new(self, terms, now, tell).run().await;
+        self.end_run(run, terms.dry_run, &collected).await?;
         collected
+    }
+
+    /// Tells what a collection would delete, and writes nothing at all.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn look_for_garbage(&self, untagged: Untagged, tell: Tell<'_>) -> Result<Collected> {
+        Collection::new(self, Terms { untagged, dry_run: true }, SystemTime::now(), tell).run().await
     }
 }
 
@@ -151,7 +165,7 @@ struct Collection<'a> {
     terms: Terms,
     /// By the clock of the place where things are stored.
     now: SystemTime,
-    report: &'a mut (dyn FnMut(Garbage) + Send + Sync),
+    tell: Tell<'a>,
     done: Collected,
     /// What a dry run takes to be deleted.
     gone: HashSet<Key>,
@@ -213,7 +227,11 @@ const fn fingerprint(ulid: Ulid) -> u64 {
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-impl Collection<'_> {
+impl<'a> Collection<'a> {
+    fn new(store: &'a Store, terms: Terms, now: SystemTime, tell: Tell<'a>) -> Self {
+        Self { store, terms, now, tell, done: Collected::default(), gone: HashSet::new() }
+    }
+
     async fn run(mut self) -> Result<Collected> {
         if !self.terms.dry_run {
             self.take_over().await?;
@@ -232,15 +250,16 @@ impl Collection<'_> {
     async fn one_level(&mut self) -> Result<()> {
         let dead = self.store.dead().await?;
         let (mut round, mut linked) = (Round::default(), Linked::default());
-        self.done.repositories = 0;
-        for repository in self.repositories().await? {
-            self.done.repositories += 1;
-            let marked = self.mark(&repository, &dead, &mut linked).await?;
-            round.add(&repository, marked.candidates, marked.known);
+        let repositories = self.repositories().await?;
+        for (marked, repository) in repositories.iter().enumerate() {
+            (self.tell)(Told::Marked { repositories: marked, of: repositories.len() });
+            let marked = self.mark(repository, &dead, &mut linked).await?;
+            round.add(repository, marked.candidates, marked.known);
             if round.is_full() {
                 self.finish(std::mem::take(&mut round), &mut linked).await?;
             }
         }
+        self.done.repositories = repositories.len() as u64;
         self.finish(round, &mut linked).await?;
         linked.sort();
         let mut unlinked = self.mark_data(&dead, &linked).await?;
@@ -339,7 +358,7 @@ impl Collection<'_> {
             if matches!(key, Key::Record { .. } | Key::Data(_)) {
                 self.done.bytes += bytes;
             }
-            (self.report)(Garbage { key: key.to_string(), why, bytes });
+            (self.tell)(Told::Garbage(Garbage { key: key.to_string(), why, bytes }));
             if self.terms.dry_run {
                 self.gone.insert(key);
             }

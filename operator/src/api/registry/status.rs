@@ -43,6 +43,9 @@ pub struct RegistryStatus {
     /// The certificates in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
+    /// What came of the last garbage collection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub garbage_collection: Option<GarbageCollectionStatus>,
     /// What nodes make of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesStatus>,
@@ -104,6 +107,35 @@ pub struct CertificateStatus {
     /// The last value of the annotation `berth.dev/rotate-authority` that was acted upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_authority_rotation: Option<String>,
+}
+
+/// What came of the last garbage collection that ended. While one is under way, the pods' metrics and logs tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GarbageCollectionStatus {
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// Whether it only looked: the numbers say what would have gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Manifests that went.
+    pub manifests: i64,
+    /// Blobs that went.
+    pub blobs: i64,
+    /// The bytes of both.
+    pub bytes: i64,
+    /// Up to ten repositories of which nothing went, because they hold a damaged manifest and nobody knows what it names;
+    /// `berth-registry check` names it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub left_alone: Vec<String>,
+    /// Why it ended early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What nodes make of the Registry. It never feeds `Ready`, and changes at most every 30 seconds.

@@ -37,7 +37,11 @@ fn config(registry: &ValidatedRegistry) -> Config {
         storage: Storage {
             filesystem: Some(Filesystem { rootdirectory: DATA.into() }),
             delete: Delete { enabled: true },
-            maintenance: Maintenance { readonly: ReadOnly { enabled: registry.read_only }, ..Default::default() },
+            maintenance: Maintenance {
+                readonly: ReadOnly { enabled: registry.read_only },
+                garbagecollection: registry.garbage_collection.clone(),
+                ..Default::default()
+            },
             ..Default::default()
         },
         auth: Some(Auth {

@@ -42,9 +42,10 @@ impl Store {
     }
 
     /// Stores what came of a run, and forgets the oldest ones.
-    pub(super) async fn end_run(&self, run: Ulid, collected: &Result<Collected>) -> Result<()> {
+    pub(super) async fn end_run(&self, run: Ulid, dry_run: bool, collected: &Result<Collected>) -> Result<()> {
         let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut result = CollectionReport {
+            dry_run,
             began: seconds(run.datetime()),
             ended: seconds(SystemTime::now()),
             ..CollectionReport::default()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use berth_contract::config::Untagged;
 
-use crate::store::{Collected, Garbage, Terms, Why};
+use crate::store::{Collected, Garbage, Terms, Told, Why};
 
 on_every_driver! {
     what_is_referred_to_stays
@@ -33,9 +33,13 @@ const TICK: Duration = Duration::from_millis(20);
 async fn collect_with(store: &Store, grace: Duration, untagged: Untagged, dry_run: bool) -> (Collected, Vec<Garbage>) {
     tokio::time::sleep(TICK).await;
     let mut garbage = Vec::new();
-    let mut report = |found: Garbage| garbage.push(found);
+    let mut tell = |told: Told| {
+        if let Told::Garbage(found) = told {
+            garbage.push(found);
+        }
+    };
     let terms = Terms { untagged, dry_run };
-    let collected = store.clone().with_grace(grace).collect(terms, &mut report).await.unwrap();
+    let collected = store.clone().with_grace(grace).collect(terms, &mut tell).await.unwrap();
     (collected, garbage)
 }
 
@@ -203,8 +207,15 @@ async fn a_dry_run_says_what_a_run_deletes_and_changes_nothing(store: Store) {
     push_image(&store, "b", &[b"config"], &["v1"]).await;
     push_blob(&store, "b", b"forgotten").await;
     let before = store.stored_keys().await.unwrap();
+    tokio::time::sleep(TICK).await;
+    let looked =
+        store.clone().with_grace(Duration::ZERO).look_for_garbage(Untagged::Delete, &mut |_| ()).await.unwrap();
+    assert_eq!(store.stored_keys().await.unwrap(), before, "looking leaves no trace");
     let (would, said) = collect_with(&store, Duration::ZERO, Untagged::Delete, true).await;
-    assert_eq!(store.stored_keys().await.unwrap(), before);
+    assert_eq!(kept(&store).await, before, "a dry run in its turn leaves what came of it");
+    let told = store.last_collection().await.unwrap().unwrap();
+    assert_eq!((told.dry_run, told.manifests, told.blobs), (true, would.manifests, would.blobs));
+    assert_eq!(looked, would);
     let (did, done) = collect_with(&store, Duration::ZERO, Untagged::Delete, false).await;
     assert_eq!(would, did);
     let keys = |garbage: Vec<Garbage>| garbage.into_iter().map(|found| found.key).collect::<BTreeSet<_>>();

@@ -1,0 +1,85 @@
+//! `berth-registry gc --delete` without a rest, beside the registry, with next to no grace, and killed again and again.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use berth_e2e::registry_process::RegistryProcess;
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+/// A request may take half of it, also on a busy machine.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// `storage.maintenance.garbagecollection` of the registry, and of the collector.
+pub(crate) fn settings() -> Value {
+    json!({"grace": format!("{}s", GRACE.as_secs())})
+}
+
+/// The process that collects now, and what came of those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    process: Option<(Child, File)>,
+    ended: u64,
+    killed: u64,
+    blobs: u64,
+}
+
+impl Collector {
+    /// Begins the next one when one has ended, and kills it now and then.
+    pub(crate) fn goes_on(&mut self, registry: &RegistryProcess, random: &mut Rng) -> Result<()> {
+        if let Some((mut process, said)) = self.process.take() {
+            if process.try_wait()?.is_none() {
+                if random.bool() {
+                    self.process = Some((process, said));
+                    return Ok(());
+                }
+                process.kill()?;
+                process.wait()?;
+                self.killed += 1;
+            } else {
+                self.blobs += deleted((process, said))?;
+                self.ended += 1;
+            }
+        }
+        self.process = Some(registry.collect(true)?);
+        Ok(())
+    }
+
+    /// Collects all that is left, and says what was done. Afterwards there is no garbage.
+    pub(crate) async fn ends(mut self, registry: &RegistryProcess) -> Result<String> {
+        if let Some((mut process, _)) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        tokio::time::sleep(GRACE * 2).await;
+        self.blobs += deleted(registry.collect(true)?)?;
+        let left = output(registry.collect(false)?)?;
+        ensure!(left.starts_with("would be deleted: 0 manifests, 0 blobs, 0 bytes"), "garbage is left:\n{left}");
+        let Self { ended, killed, blobs, .. } = self;
+        ensure!(killed > 10 && blobs > 100, "{killed} collections killed, {blobs} blobs deleted: no teeth");
+        Ok(format!(
+            "; {ended} collections ended and {killed} were killed, {blobs} blobs deleted by those that ended, no garbage left"
+        ))
+    }
+}
+
+/// How many blobs it says that it deleted.
+fn deleted(process: (Child, File)) -> Result<u64> {
+    let output = output(process)?;
+    let line = output.lines().next_back().context("it said nothing")?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let number = words.iter().position(|word| *word == "blobs,").and_then(|at| words.get(at.checked_sub(1)?));
+    Ok(number.with_context(|| line.to_owned())?.parse()?)
+}
+
+fn output((mut process, mut said): (Child, File)) -> Result<String> {
+    let status = process.wait()?;
+    let mut output = String::new();
+    said.rewind()?;
+    said.read_to_string(&mut output)?;
+    ensure!(status.success(), "berth-registry gc: {status}\n{output}");
+    Ok(output)
+}
