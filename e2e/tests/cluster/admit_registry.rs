@@ -130,6 +130,7 @@ fn refusals() -> Vec<Refusal> {
     const NAME: &str = "metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name";
     const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], or replicas: 1";
     const DRAIN: &str = "drainTimeout: write at most 1h";
+    const GRACE: &str = "garbageCollection.grace: write between 5m and 8760h";
     const IMAGE: &str = "image: write tag or digest, not both";
     const ANNOTATIONS: &str = "podTemplate.annotations: keys that begin with berth.dev/ or container.apparmor.security.beta.kubernetes.io/ are the operator's; write another key";
     const LABELS: &str = "podTemplate.labels: keys that begin with berth.dev/ or app.kubernetes.io/ are the operator's; write another key";
@@ -157,6 +158,8 @@ fn refusals() -> Vec<Refusal> {
         new(REPLICAS, json!({"replicas": 2, "storage": {"persistentVolumeClaim": {"size": "1Gi"}}})),
         new(REPLICAS, json!({"replicas": 2, "storage": {"persistentVolumeClaim": {"size": "1Gi", "accessModes": ["ReadWriteOnce"]}}})),
         beside_storage(DRAIN, json!({"drainTimeout": "61m"})),
+        beside_storage(GRACE, json!({"garbageCollection": {"grace": "299s"}})),
+        beside_storage(GRACE, json!({"garbageCollection": {"grace": "8761h"}})),
         beside_storage(IMAGE, json!({"image": {"tag": "1", "digest": format!("sha256:{}", "0".repeat(64))}})),
         beside_storage(ANNOTATIONS, json!({"podTemplate": {"annotations": {"berth.dev/config-hash": "0"}}})),
         beside_storage(ANNOTATIONS, json!({"podTemplate": {"annotations": {"container.apparmor.security.beta.kubernetes.io/registry": "unconfined"}}})),
@@ -214,6 +217,9 @@ pub(crate) fn accepted() -> Vec<Value> {
             "suspend": true,
             "deletionPolicy": "Delete",
             "readOnly": true,
+            "garbageCollection": {
+                "suspend": true, "schedule": "30 2 * * SUN", "grace": "48h", "untagged": "Delete", "dryRun": true,
+            },
             "image": {
                 "repository": "registry.example:5000/berth-registry",
                 "tag": "1.0.0",

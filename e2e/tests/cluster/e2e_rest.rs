@@ -42,6 +42,8 @@ async fn make_ready(namespace: &TempNamespace<'_>) -> Result<()> {
     for name in &names {
         // Small, for there are many of them on few processors.
         let mut spec = light();
+        // A collection may be due just then, and its result is news.
+        spec["garbageCollection"] = json!({"suspend": true});
         spec["podTemplate"] = json!({"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}});
         registries.push(ManagedRegistry::create(namespace, name, spec).await?);
     }

@@ -12,6 +12,7 @@ mod e2e_apply;
 mod e2e_chart;
 mod e2e_deletion;
 mod e2e_exposure;
+mod e2e_garbage;
 mod e2e_kubectl;
 mod e2e_leader;
 mod e2e_neighbours;

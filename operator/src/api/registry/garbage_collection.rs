@@ -26,8 +26,8 @@ pub struct GarbageCollection {
     /// told that a blob is missing, and pushes it again. Default: `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = DURATION))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('10m') && duration(self) <= duration('8760h')")
-        .message("garbageCollection.grace: write between 10m and 8760h"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5m') && duration(self) <= duration('8760h')")
+        .message("garbageCollection.grace: write between 5m and 8760h"))]
     pub grace: Option<String>,
     /// What happens to manifests that no tag names, that no index holds and whose subject is not there. Default: `Keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

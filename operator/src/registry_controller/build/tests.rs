@@ -280,3 +280,27 @@ fn the_operators_own_secret_is_named_after_both_names() {
     let owner = validated(&minimal()).unwrap().owner;
     assert_eq!(owner.keyring_name(), "registry-team-a.images");
 }
+
+#[test]
+fn garbage_is_collected_as_the_registry_says_and_every_day_when_it_says_nothing() {
+    let config = |spec: &Value| {
+        let text = built(spec).config.data.unwrap()["config.yml"].clone();
+        let config: berth_contract::config::Config = serde_yaml::from_str(&text).unwrap();
+        config.storage.maintenance.garbagecollection
+    };
+    assert_eq!(config(&minimal()), berth_contract::config::GarbageCollection::default());
+    let wanted = json!({"garbageCollection": {
+        "suspend": true, "schedule": "@hourly", "grace": "36h", "untagged": "Delete", "dryRun": true,
+    }});
+    let made = config(&with(minimal(), &wanted));
+    assert!(!made.enabled && made.dryrun);
+    assert_eq!((made.schedule.to_string().as_str(), made.grace.get().as_secs()), ("@hourly", 36 * 3600));
+    assert_eq!(made.untagged, berth_contract::config::Untagged::Delete);
+}
+
+#[test]
+fn a_schedule_that_is_none_is_named_with_an_example() {
+    let spec = with(minimal(), &json!({"garbageCollection": {"schedule": "0 25 * * *"}}));
+    let refusal = validated(&spec).unwrap_err();
+    assert!(refusal.message.starts_with("garbageCollection.schedule: a schedule is a cron expression"), "{refusal}");
+}

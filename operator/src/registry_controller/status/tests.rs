@@ -225,3 +225,38 @@ fn a_refusal_stalls_and_serving_pods_stay_ready() {
     assert_eq!(find(&status, STALLED), pair("True", "VolumeNotShared"));
     assert_eq!(find(&status, READY), pair("True", "Serving"));
 }
+
+fn told(report: &Value) -> ObservedPod {
+    let report = serde_json::from_value(json!({"lastCollection": report})).unwrap();
+    ObservedPod { report: Some(report), ..pod(&json!({})) }
+}
+
+#[test]
+fn the_newest_collection_that_any_pod_tells_of_is_told_and_stays() {
+    let pods = vec![
+        told(&json!({"began": 50, "ended": 60, "blobs": 1})),
+        told(&json!({"began": 100, "ended": 110, "blobs": 2})),
+    ];
+    let status = run(&minimal(), &observed(pods, "Bound"), 1, &RegistryStatus::default());
+    assert_eq!(find(&status, "GarbageCollected"), pair("True", "Collected"));
+    let collection = status.garbage_collection.clone().unwrap();
+    assert_eq!((collection.blobs, collection.completion_time.unwrap().0.as_second()), (2, 110));
+    for pods in [Vec::new(), vec![told(&json!({"began": 50, "ended": 60, "blobs": 1}))]] {
+        let again = run(&minimal(), &observed(pods, "Bound"), 1, &status);
+        assert_eq!(again.garbage_collection, status.garbage_collection, "who knows less changes nothing");
+    }
+    let none = run(&minimal(), &observed(Vec::new(), "Bound"), 1, &RegistryStatus::default());
+    assert_eq!((&none.garbage_collection, find(&none, "GarbageCollected")), (&None, None));
+}
+
+#[test]
+fn a_collection_that_failed_or_left_something_alone_is_a_condition_and_no_obstacle() {
+    for (report, reason) in [
+        (json!({"ended": 1, "error": "cannot list"}), "CollectionFailed"),
+        (json!({"ended": 1, "leftAlone": ["a", "b"]}), "ManifestsDamaged"),
+    ] {
+        let status = run(&minimal(), &observed(vec![told(&report)], "Bound"), 1, &RegistryStatus::default());
+        assert_eq!(find(&status, "GarbageCollected"), pair("False", reason));
+        assert_eq!((find(&status, READY), find(&status, STALLED)), (pair("True", "Serving"), None));
+    }
+}
