@@ -2,7 +2,8 @@
 //!
 //! Rooms: `registry_process` (a registry that a test owns), `certificate` (what it proves itself with), `port` (where it
 //! listens), `http` (our own client, which can break off), `image` (small images, the same on every run), `tool` (other
-//! people's clients), `containerd_process` (a container runtime that a test owns).
+//! people's clients), `containerd_process` (a container runtime that a test owns), `fragile_disk` (a file system that can lose its
+//! power).
 //!
 //! And for tests on a cluster: `cluster` (which one, and whose turn it is), `temp_namespace`, `managed_registry` (a Registry as
 //! its user has it), `push` (images that run), `pod` (real pulls), `audit` (who wrote what to the API server),
@@ -13,6 +14,7 @@ pub mod audit;
 pub mod certificate;
 pub mod cluster;
 pub mod containerd_process;
+pub mod fragile_disk;
 pub mod http;
 pub mod image;
 pub mod managed_registry;

@@ -29,9 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the bytes go.
 #[derive(Clone, Copy, Debug)]
-pub enum Storage {
+pub enum Storage<'a> {
     /// A directory in the test's own folder.
     Directory,
+    /// A directory that is there.
+    At(&'a Path),
     /// The memory of the process.
     Memory,
 }
@@ -60,7 +62,7 @@ impl RegistryProcess {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start(storage: Storage, security: Security) -> Result<Self> {
+    pub async fn start(storage: Storage<'_>, security: Security) -> Result<Self> {
         Self::start_with(storage, security, json!({})).await
     }
 
@@ -68,7 +70,7 @@ impl RegistryProcess {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start_with(storage: Storage, security: Security, garbage_collection: Value) -> Result<Self> {
+    pub async fn start_with(storage: Storage<'_>, security: Security, garbage_collection: Value) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-registry-").tempdir()?;
         let ip = IpAddr::V4(IP);
         let address = SocketAddr::new(ip, free_port(ip)?);
@@ -91,6 +93,7 @@ impl RegistryProcess {
             Storage::Directory => {
                 config["storage"]["filesystem"] = json!({"rootdirectory": folder.path().join("root")});
             }
+            Storage::At(root) => config["storage"]["filesystem"] = json!({"rootdirectory": root}),
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {

@@ -40,7 +40,7 @@ async fn the_main_branch_over_tls_with_a_password_from_memory() -> Result<()> {
     conforms("dev", Storage::Memory, Security::TlsAndPassword).await
 }
 
-async fn conforms(version: &str, storage: Storage, security: Security) -> Result<()> {
+async fn conforms(version: &str, storage: Storage<'_>, security: Security) -> Result<()> {
     let registry = RegistryProcess::start(storage, security).await?;
     let mut bench = Bench::new()?;
     bench.set("OCI_VERSION", version);

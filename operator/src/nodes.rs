@@ -120,7 +120,11 @@ fn count(status: &mut NodesStatus, node: &str, reports: bool, found: Option<&Reg
         let (reason, message) = match found {
             // A report may be a mebibyte of anything; every Registry's status repeats it.
             Some(found) => (cut(&found.reason, LONGEST_REASON), cut(&found.message, LONGEST_MESSAGE)),
-            None if reports => ("NotYetReported".into(), "the node's agent has not got to this Registry yet".into()),
+            None if reports => (
+                "NotYetReported".into(),
+                "the node's agent has not reported on this Registry yet; reports are counted within half a minute"
+                    .into(),
+            ),
             None => ("NoAgent".into(), "no agent of this node has reported; see the agent's pod there".into()),
         };
         status.examples.push(NodeExample { node: node.into(), reason, message });

@@ -73,9 +73,14 @@ impl ConfigFile {
     fn load(self) -> anyhow::Result<Config> {
         let from_environment = || std::env::var_os("REGISTRY_CONFIGURATION_PATH").map(PathBuf::from);
         let path = self.positional.or(self.config).or_else(from_environment);
-        let named = || path.as_ref().map_or_else(|| "the environment".into(), |path| path.display().to_string());
-        let text = path.as_ref().map(std::fs::read_to_string).transpose().with_context(named)?;
-        let (config, warnings) = config::load(text.as_deref(), variables()).with_context(named)?;
+        let named = |path: &PathBuf| format!("configuration file {}", path.display());
+        let text = path.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| named(path))).transpose()?;
+        let loaded = config::load(text.as_deref(), variables());
+        // Without a file it is the environment that is wrong, and the error names the variable.
+        let (config, warnings) = match &path {
+            Some(path) => loaded.with_context(|| named(path))?,
+            None => loaded?,
+        };
         telemetry::init(&config.log);
         for warning in &warnings {
             match warning {

@@ -128,7 +128,7 @@ fn merge(into: &mut Value, more: Value) {
 #[rustfmt::skip]
 fn refusals() -> Vec<Refusal> {
     const NAME: &str = "metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name";
-    const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], or replicas: 1";
+    const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany] in a new Registry, or replicas: 1";
     const DRAIN: &str = "drainTimeout: write at most 1h";
     const GRACE: &str = "garbageCollection.grace: write between 5m and 8760h";
     const IMAGE: &str = "image: write tag or digest, not both";
@@ -137,7 +137,7 @@ fn refusals() -> Vec<Refusal> {
     const SERVICE_ANNOTATIONS: &str = "service.annotations: keys that begin with berth.dev/ are the operator's; write another key";
     const BALANCER: &str = "service.loadBalancerClass: write service.type: LoadBalancer beside it, or leave it out";
     const OTHER_BALANCER: &str = "service.loadBalancerClass cannot change while there is a load balancer; write service.type: ClusterIP first, then LoadBalancer with the other class";
-    const SIZE: &str = "storage.persistentVolumeClaim.size: write a size above zero, such as 10Gi";
+    const SIZE: &str = "storage.persistentVolumeClaim.size: write a number above zero with Ki, Mi, Gi or Ti, such as 10Gi";
     const SIZE_OR_CLAIM: &str = "storage.persistentVolumeClaim: write size to get a new volume, or existingClaim to use one you have; one of the two, not both";
     const CLAIMS_OWN: &str = "storage.persistentVolumeClaim: storageClassName and accessModes are the existing claim's own; leave them out beside existingClaim";
     const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim and emptyDir";
@@ -174,6 +174,8 @@ fn refusals() -> Vec<Refusal> {
         service(OTHER_BALANCER, json!({"type": "LoadBalancer"}), json!({"type": "LoadBalancer", "loadBalancerClass": "b.example/lb"})),
         new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "0"}}})),
         new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "0Gi"}}})),
+        new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "10GB"}}})),
+        new(SIZE, json!({"storage": {"persistentVolumeClaim": {"size": "-1Gi"}}})),
         new(SIZE_OR_CLAIM, json!({"storage": {"persistentVolumeClaim": {}}})),
         new(SIZE_OR_CLAIM, json!({"storage": {"persistentVolumeClaim": {"size": "1Gi", "existingClaim": "mine"}}})),
         new(CLAIMS_OWN, json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine", "storageClassName": "fast"}}})),

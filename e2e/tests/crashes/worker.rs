@@ -108,6 +108,17 @@ impl Worker {
         changes: &[(Key, Value)],
         request: impl Future<Output = Result<Answer>>,
     ) -> Result<bool> {
+        self.change_unless(|_| false, expected, changes, request).await
+    }
+
+    /// The same, where an answer that is `forgiven` means that nobody knows what became of it.
+    pub(crate) async fn change_unless(
+        &mut self,
+        forgiven: impl Fn(&Answer) -> bool,
+        expected: StatusCode,
+        changes: &[(Key, Value)],
+        request: impl Future<Output = Result<Answer>>,
+    ) -> Result<bool> {
         let (boot, start) = (self.boot(), self.world.history.tick());
         match self.settle(request.await) {
             Some(answer) if answer.status == expected => self.world.history.acknowledged(start, changes),
@@ -116,8 +127,9 @@ impl Worker {
                 let (key, _) = changes.first().context("a deletion of nothing")?;
                 self.world.history.read(start, key.clone(), None);
             }
+            Some(answer) if forgiven(&answer) => return Ok(false),
             // A blob that no manifest named for longer than the grace.
-            Some(answer) if self.world.history.collects && is_blob_unknown(&answer) => {
+            Some(answer) if self.world.history.collects && has_code(&answer, "MANIFEST_BLOB_UNKNOWN") => {
                 self.world.collected.fetch_add(1, Ordering::Relaxed);
                 return Ok(false);
             }
@@ -411,8 +423,8 @@ impl Worker {
 
 const OCTETS: &[(&str, &str)] = &[("content-type", "application/octet-stream")];
 
-fn is_blob_unknown(answer: &Answer) -> bool {
-    answer.status.is_client_error() && answer.body.windows(21).any(|part| part == b"MANIFEST_BLOB_UNKNOWN")
+pub(crate) fn has_code(answer: &Answer, code: &str) -> bool {
+    answer.status.is_client_error() && answer.body.windows(code.len()).any(|part| part == code.as_bytes())
 }
 
 pub(crate) fn blob_key(repository: &'static str, blob: &Blob) -> Key {

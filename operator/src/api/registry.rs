@@ -83,7 +83,7 @@ pub use tls::{PrivateCa, SecretRef, Tls};
          (has(self.spec.storage.persistentVolumeClaim.existingClaim) || \
          (has(self.spec.storage.persistentVolumeClaim.accessModes) && \
          'ReadWriteMany' in self.spec.storage.persistentVolumeClaim.accessModes)))")
-        .message("spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], or replicas: 1")
+        .message("spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany] in a new Registry, or replicas: 1")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {

@@ -322,7 +322,7 @@ fn nodes_finding(pass: &Pass<'_>) -> Finding {
             type_,
             false,
             "NodesPending",
-            format!("{unknown} of {desired} nodes have not said that they trust it"),
+            format!("{unknown} of {desired} nodes have not said yet that they trust it; pods there may already pull"),
         )
     } else if pass.validated.is_ok_and(|validated| !validated.nodes_pull) {
         let message = format!("pods of all {trusted} nodes can pull from it with a Secret; spec.access.nodes is None");

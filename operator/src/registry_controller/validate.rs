@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use berth_contract::config::{self, LogLevel};
-use k8s_openapi::api::core::v1::Service as KubeService;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service as KubeService};
+use kube::ResourceExt;
 
 use super::dereference::Observed;
 use crate::api::registry::{
@@ -16,7 +17,7 @@ use crate::api::registry::{
 };
 use crate::context::Settings;
 use crate::keyring::rotation::Lives;
-use crate::labels::Owner;
+use crate::labels::{Owner, RETAINED_FOR};
 use crate::node_entry::{RegistryName, own_hosts};
 
 /// The single input of the steps that build.
@@ -170,7 +171,7 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
     let owner = owner(registry);
     namespace_is_granted(&owner, settings)?;
     let spec = &registry.spec;
-    let storage = storage(&spec.storage, observed)?;
+    let storage = storage(&spec.storage, &owner, observed)?;
     let replicas = spec.replicas.unwrap_or(1);
     let template = spec.pod_template.clone().unwrap_or_default();
     let (hosts, refused_hosts) = hosts(&owner, spec, observed, settings);
@@ -251,24 +252,54 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
     })
 }
 
-fn storage(storage: &Storage, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
+fn storage(storage: &Storage, owner: &Owner, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
     match (&storage.persistent_volume_claim, &storage.empty_dir) {
         (None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
         (Some(claim), None) => match (&claim.size, &claim.existing_claim) {
-            (Some(size), None) => Ok(ValidatedStorage::NewClaim {
-                size: size.clone(),
-                class: claim.storage_class_name.clone(),
-                modes: if claim.access_modes.is_empty() {
+            (Some(size), None) => {
+                let modes = if claim.access_modes.is_empty() {
                     vec![AccessMode::ReadWriteOnce]
                 } else {
                     claim.access_modes.clone()
-                },
-            }),
+                };
+                let class = claim.storage_class_name.clone();
+                if let Some(kept) = &observed.claim {
+                    kept_claim_fits(kept, owner, &modes, class.as_deref())?;
+                }
+                Ok(ValidatedStorage::NewClaim { size: size.clone(), class, modes })
+            }
             (None, Some(name)) => existing_claim(name, observed),
             _ => Err(invalid("storage.persistentVolumeClaim: write either size or existingClaim")),
         },
         _ => Err(invalid("storage: write exactly one of persistentVolumeClaim and emptyDir")),
     }
+}
+
+/// Whether a claim that an earlier Registry of this name left is of the kind that this one asks for: no claim can change that.
+fn kept_claim_fits(
+    kept: &PersistentVolumeClaim,
+    owner: &Owner,
+    modes: &[AccessMode],
+    class: Option<&str>,
+) -> Result<(), Refusal> {
+    let spec = kept.spec.clone().unwrap_or_default();
+    let (kept_modes, kept_class) = (spec.access_modes.unwrap_or_default(), spec.storage_class_name);
+    let same_modes = kept_modes.iter().map(String::as_str).eq(modes.iter().map(|mode| mode.as_str()));
+    let same_class = class.is_none_or(|class| kept_class.as_deref() == Some(class));
+    // One that is somebody else's is refused as that.
+    if kept.labels().get(RETAINED_FOR) != Some(&owner.name) || (same_modes && same_class) {
+        return Ok(());
+    }
+    let kept_class = kept_class.map(|class| format!(" and storageClassName: {class}")).unwrap_or_default();
+    Err(Refusal {
+        reason: "ClaimDiffers",
+        message: format!(
+            "the PersistentVolumeClaim {claim} was kept from an earlier Registry of this name, and a claim cannot change; delete this Registry and create it with accessModes: [{}]{kept_class}, as the claim has, or under another name, or delete the claim and all that is on it first (kubectl -n {} delete pvc {claim})",
+            kept_modes.join(", "),
+            owner.namespace,
+            claim = owner.claim_name(),
+        ),
+    })
 }
 
 fn existing_claim(name: &str, observed: &Observed) -> Result<ValidatedStorage, Refusal> {

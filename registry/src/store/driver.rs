@@ -29,8 +29,8 @@ pub(crate) use posix::{OpenPosixError, Posix};
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Writes new values. When it returns they are durable, and so is everything in `also`, by whoever it was written.
     ///
-    /// A reader sees each value wholly or not at all, but a power cut before the return may leave any of them torn: what
-    /// is created must be verifiable by its reader.
+    /// Each value is seen wholly or not at all, by readers now and after a power cut. Of several any may be there after a
+    /// power cut before the return.
     async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()>;
 
     /// Writes new values that may be lost: whole for whoever reads them now, durable never.
@@ -92,7 +92,7 @@ pub(crate) trait Stage: Send {
     /// Appends.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()>;
 
-    /// Makes the value visible. The bytes are durable when it returns, the name only after `create` with it in `also`.
+    /// Makes the value visible, whole, also after a power cut. The name is durable only after `create` with it in `also`.
     async fn publish(self: Box<Self>) -> Result<()>;
 }
 

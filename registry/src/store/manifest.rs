@@ -125,7 +125,7 @@ impl Store {
                 match self.read_record(repository, digest, *name).await {
                     Ok(Some(manifest)) => return Ok(Some(manifest)),
                     Ok(None) => {}
-                    // Torn by a power cut before it was answered, or damaged: another one may be whole.
+                    // Another one may be whole.
                     Err(error) => tracing::error!(%error, "a record of a manifest is damaged"),
                 }
             }
@@ -151,17 +151,16 @@ impl Store {
         Ok(Some(StoredManifest { digest: digest.clone(), kind: name.kind, bytes }))
     }
 
-    /// Whether a record can be read.
-    pub(super) async fn is_whole(
+    /// The same, if it is not damaged.
+    pub(super) async fn read_whole(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         name: RecordName,
-    ) -> Result<bool> {
+    ) -> Result<Option<StoredManifest>> {
         match self.read_record(repository, digest, name).await {
-            Ok(record) => Ok(record.is_some()),
-            Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(None),
+            record => record,
         }
     }
 
@@ -302,14 +301,15 @@ impl Store {
         let (dying, alive): (Vec<RecordName>, Vec<RecordName>) =
             names.into_iter().partition(|name| dead.contains(&key(*name)));
         for name in alive {
-            if let Some(child) = self.read_record(put.repository, &descriptor.digest, name).await? {
+            // One that is damaged is none: another one may be whole.
+            if let Some(child) = self.read_whole(put.repository, &descriptor.digest, name).await? {
                 descriptor.has_size(child.bytes.len() as u64)?;
                 found.relied.push(key(name));
                 return Ok(true);
             }
         }
         for name in dying {
-            if let Some(child) = self.read_record(put.repository, &descriptor.digest, name).await?
+            if let Some(child) = self.read_whole(put.repository, &descriptor.digest, name).await?
                 && self.record_again(put, child).await?
             {
                 found.fresh = true;

@@ -81,7 +81,7 @@ impl Store {
             let (digest, record) = (name.digest.clone(), name.record);
             let key = Key::Referrer { repository: repository.clone(), subject: subject.clone(), name };
             let Some(bytes) = self.driver.read(&key).await? else { continue };
-            // One that cannot be read was torn before its manifest was answered.
+            // One that cannot be read is damaged.
             let Ok(descriptor) = serde_json::from_slice::<Descriptor>(&bytes) else { continue };
             let Some(kind) = ManifestKind::of_media_type(&descriptor.media_type) else { continue };
             if self.has_record(repository, &digest, RecordName { record, kind }).await? {

@@ -54,7 +54,28 @@ impl Store {
     /// # Errors
     /// When there is no such upload, or storage fails.
     pub async fn upload_status(&self, state: &UploadState) -> UploadResult<UploadState> {
-        Ok(self.progress(state).await?.newest(state))
+        let progress = self.progress(state).await?;
+        self.newest_durable(&progress, state).await
+    }
+
+    /// What a client may be told. Another request may have just written a segment and not synced it yet.
+    async fn newest_durable(&self, progress: &Progress, state: &UploadState) -> UploadResult<UploadState> {
+        let newest = progress.newest(state);
+        if newest.head() != state.head() {
+            let segments = progress.branch(&newest).ok_or(UploadError::Unknown)?;
+            let keys: Vec<Key> = segments.iter().map(|segment| segment.key(state)).collect();
+            self.driver.create(Vec::new(), &keys).await?;
+        }
+        Ok(newest)
+    }
+
+    /// Whether bytes that the client puts at `expected_start` follow what is there.
+    async fn follows(&self, progress: &Progress, state: &UploadState, expected_start: Option<u64>) -> UploadResult<()> {
+        let newest = progress.newest(state);
+        if newest.offset() != state.offset() || expected_start.is_some_and(|start| start != state.offset()) {
+            return Err(UploadError::OutOfOrder(Box::new(self.newest_durable(progress, state).await?)));
+        }
+        Ok(())
     }
 
     /// Adds a chunk. `expected_start` is where the client says that it belongs.
@@ -68,7 +89,7 @@ impl Store {
         body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
     ) -> UploadResult<UploadState> {
         let progress = self.progress(state).await?;
-        progress.follows(state, expected_start)?;
+        self.follows(&progress, state, expected_start).await?;
         let (state, end) = self.add_segment(&progress, state, body).await?;
         end?;
         Ok(state)
@@ -91,7 +112,7 @@ impl Store {
             Err(UploadEntry::Finished(finished)) if finished == *digest => return Ok(()),
             Err(_) => return Err(UploadError::Unknown),
         };
-        progress.follows(state, expected_start)?;
+        self.follows(&progress, state, expected_start).await?;
         if state.offset() == 0 {
             return self.finish_in_one(state, body, digest).await;
         }
@@ -277,15 +298,6 @@ impl Progress {
             newest = newest.after_unhashed(segment.name.attempt, segment.size);
         }
         newest
-    }
-
-    /// Whether bytes that the client puts at `expected_start` follow what is there.
-    fn follows(&self, state: &UploadState, expected_start: Option<u64>) -> UploadResult<()> {
-        let newest = self.newest(state);
-        if newest.offset() != state.offset() || expected_start.is_some_and(|start| start != state.offset()) {
-            return Err(UploadError::OutOfOrder(Box::new(newest)));
-        }
-        Ok(())
     }
 
     fn keys(&self, state: &UploadState) -> Vec<Key> {

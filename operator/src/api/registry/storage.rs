@@ -66,9 +66,10 @@ pub struct Storage {
 pub struct PersistentVolumeClaim {
     /// How large the new volume is, such as `10Gi`. It may grow later, where its class allows that, and never shrink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = QUANTITY))]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
-        .message("storage.persistentVolumeClaim.size: write a size above zero, such as 10Gi"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(
+            "self.matches('^[0-9]+([.][0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$') && isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))")
+        .message("storage.persistentVolumeClaim.size: write a number above zero with Ki, Mi, Gi or Ti, such as 10Gi"))]
     pub size: Option<String>,
     /// The StorageClass of the new volume. Default: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -304,3 +304,31 @@ fn a_schedule_that_is_none_is_named_with_an_example() {
     let refusal = validated(&spec).unwrap_err();
     assert!(refusal.message.starts_with("garbageCollection.schedule: a schedule is a cron expression"), "{refusal}");
 }
+
+#[test]
+fn a_claim_that_was_kept_and_is_of_another_kind_is_named_with_what_to_write() {
+    let kept = |modes: &Value, class: &str, kept_for: &str| {
+        let claim = json!({
+            "metadata": {"name": "images-data", "labels": {"berth.dev/retained-for": kept_for}},
+            "spec": {"accessModes": modes, "storageClassName": class},
+        });
+        Observed { claim: Some(std::sync::Arc::new(serde_json::from_value(claim).unwrap())), ..Default::default() }
+    };
+    let refused = |more: &Value, kept: &Observed| {
+        let mut claim = json!({"size": "1Gi"});
+        claim.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = json!({"storage": {"persistentVolumeClaim": claim}});
+        validate::validate(&registry(&spec), kept, &settings()).err()
+    };
+    let of_one = kept(&json!(["ReadWriteOnce"]), "fast", "images");
+    for fits in [json!({}), json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast"})] {
+        assert_eq!(refused(&fits, &of_one), None);
+    }
+    for differs in [json!({"accessModes": ["ReadWriteMany"]}), json!({"storageClassName": "slow"})] {
+        let refusal = refused(&differs, &of_one).unwrap();
+        assert_eq!(refusal.reason, "ClaimDiffers");
+        assert!(refusal.message.contains("accessModes: [ReadWriteOnce] and storageClassName: fast"), "{refusal}");
+        let anothers = kept(&json!(["ReadWriteOnce"]), "fast", "another");
+        assert_eq!(refused(&differs, &anothers), None, "that it is another's is said elsewhere");
+    }
+}

@@ -30,7 +30,7 @@ pub fn finding(pass: &Pass<'_>) -> Finding {
         return Finding::new(type_, false, &problem.reason, problem.message);
     }
     match pass.validated {
-        Err(refusal) if matches!(refusal.reason, "ClaimNotFound" | "VolumeNotShared") => {
+        Err(refusal) if matches!(refusal.reason, "ClaimNotFound" | "ClaimDiffers" | "VolumeNotShared") => {
             Finding::new(type_, false, refusal.reason, &refusal.message)
         }
         Err(_) => Finding::new(type_, Truth::Unknown, "NotLookedAt", "see Ready"),
@@ -75,7 +75,8 @@ pub fn problem(pass: &Pass<'_>) -> Option<Problem> {
             Some(Problem::stalled(
                 "StorageClassNotFound",
                 format!(
-                    "there is no StorageClass {class}; create it, or delete this Registry and create it with one that exists (kubectl get storageclass)"
+                    "there is no StorageClass {class}, which the PersistentVolumeClaim {name} asks for; create it, or delete this Registry and then the claim, which was never bound and holds nothing (kubectl -n {} delete pvc {name}), and create the Registry with a class that exists (kubectl get storageclass)",
+                    validated.owner.namespace
                 ),
             ))
         }

@@ -76,7 +76,7 @@ impl Collection<'_> {
             Key::Record { repository, digest, name } => {
                 for other in self.store.records(repository, digest).await? {
                     let is_dead = dead.contains(&record_key(repository, digest, other));
-                    if other != *name && !is_dead && self.store.is_whole(repository, digest, other).await? {
+                    if other != *name && !is_dead && self.store.read_whole(repository, digest, other).await?.is_some() {
                         return Ok(true);
                     }
                 }

@@ -54,7 +54,9 @@ struct Shared {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenPosixError {
     /// It cannot be made or written to.
-    #[error("{0} cannot be written to by this user (uid {1}): {2}. Give the directory to that user, or set fsGroup")]
+    #[error(
+        "{0} cannot be written to by this user (uid {1}): {2}. Give the directory to that user (in a Pod: set fsGroup)"
+    )]
     Unwritable(PathBuf, u32, #[source] io::Error),
     /// It cannot be read.
     #[error("{0} cannot be read: {1}")]
@@ -173,13 +175,11 @@ impl Driver for Posix {
     async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()> {
         let (keys, values): (Vec<Key>, Vec<Bytes>) = values.into_iter().unzip();
         let doing = format!("write {}", keys.iter().chain(also).next().map(ToString::to_string).unwrap_or_default());
-        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        let values: Vec<_> = keys.iter().map(|key| self.path(key)).zip(values).collect();
         let also: Vec<_> = also.iter().map(|key| self.path(key)).collect();
         self.on_pool(doing, move |shared| {
             let mut pending = shared.durability.begin();
-            for (path, value) in paths.iter().zip(values) {
-                pending.create(path, &value)?;
-            }
+            pending.create(&values)?;
             for path in also {
                 pending.rely(&path)?;
             }
@@ -192,11 +192,7 @@ impl Driver for Posix {
 
     async fn leave(&self, values: Vec<(Key, Bytes)>) -> Result<()> {
         let values: Vec<_> = values.into_iter().map(|(key, value)| (self.path(&key), value)).collect();
-        self.on_pool("write", move |shared| {
-            let mut never_finished = shared.durability.begin();
-            values.iter().try_for_each(|(path, value)| never_finished.create(path, value))
-        })
-        .await
+        self.on_pool("write", move |shared| shared.durability.leave(&values)).await
     }
 
     async fn stage(&self, key: Key) -> Result<Box<dyn Stage>> {

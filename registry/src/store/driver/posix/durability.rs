@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::{found, stage};
@@ -68,6 +69,28 @@ impl Durability {
         let _ = fs::remove_dir(directory);
     }
 
+    /// Writes new files that may be lost, and torn, by a power cut.
+    pub(super) fn leave(&self, values: &[(PathBuf, Bytes)]) -> io::Result<()> {
+        values.iter().try_for_each(|(path, value)| self.name(path, self.stage(value)?))
+    }
+
+    /// Writes a value under no name of its own yet; an empty one needs none.
+    fn stage(&self, value: &[u8]) -> io::Result<Option<Staged>> {
+        if value.is_empty() {
+            return Ok(None);
+        }
+        let path = stage::path_of(&self.root);
+        let mut staged = Staged { file: File::create_new(&path)?, path: Some(path) };
+        staged.file.write_all(value)?;
+        Ok(Some(staged))
+    }
+
+    fn name(&self, path: &Path, staged: Option<Staged>) -> io::Result<()> {
+        let Some(mut staged) = staged else { return self.make(path, || File::create_new(path)).map(drop) };
+        let Some(from) = staged.path.take() else { return Ok(()) };
+        self.make(path, || fs::rename(&from, path)).inspect_err(|_| staged.path = Some(from.clone()))
+    }
+
     /// Makes a name, and the directory that it goes into where that is missing: an empty one may be removed at any moment.
     pub(super) fn make<T>(&self, path: &Path, mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let mut tries = 0;
@@ -122,6 +145,21 @@ impl Known {
     }
 }
 
+/// A file in `tmp/` that is removed when it is dropped before it has another name.
+struct Staged {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // What cannot be removed now is swept later.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 /// Names that were made, or are relied on, and are not yet known to be durable.
 pub(super) struct Pending<'a> {
     of: &'a Durability,
@@ -132,30 +170,24 @@ pub(super) struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// Writes a new file.
-    pub(super) fn create(&mut self, path: &Path, value: &[u8]) -> io::Result<()> {
-        if value.is_empty() {
-            self.of.make(path, || File::create_new(path))?;
-        } else {
-            let staged = stage::path_of(&self.of.root);
-            let mut file = File::create_new(&staged)?;
-            let written = file.write_all(value).and_then(|()| self.of.make(path, || fs::rename(&staged, path)));
-            if let Err(error) = written {
-                // Nothing half-written stays: what could not be removed now is swept later.
-                let _ = fs::remove_file(&staged);
-                return Err(error);
-            }
-            self.files.push(file);
+    /// Writes new files. All bytes are synced before any has its name: a name that came through a power cut without its bytes
+    /// would be a value that nobody can tell from a damaged one.
+    pub(super) fn create(&mut self, values: &[(PathBuf, Bytes)]) -> io::Result<()> {
+        let staged = values.iter().map(|(_, value)| self.of.stage(value)).collect::<io::Result<Vec<_>>>()?;
+        for file in staged.iter().flatten() {
+            self.of.sync(&file.file)?;
         }
-        self.gained(path);
+        for ((path, _), staged) in values.iter().zip(staged) {
+            self.of.name(path, staged)?;
+            self.gained(path);
+        }
         Ok(())
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it is there. One that is not may have been removed by somebody who has not synced that yet.
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        if found(fs::remove_file(path))?.is_some() {
-            self.directories.extend(path.parent().map(Path::to_path_buf));
-        }
+        found(fs::remove_file(path))?;
+        self.directories.extend(path.parent().map(Path::to_path_buf));
         Ok(())
     }
 
@@ -199,10 +231,15 @@ impl Pending<'_> {
         for file in &self.files {
             self.of.sync(file)?;
         }
+        let mut synced = BTreeSet::new();
         for directory in &self.directories {
-            // A directory that is gone lost its names with it.
-            if let Some(directory) = found(File::open(directory))? {
-                self.of.sync(&directory)?;
+            // A directory that is gone takes its names with it when that it is gone is durable.
+            for directory in directory.ancestors().take_while(|directory| directory.starts_with(&self.of.root)) {
+                let Some(opened) = found(File::open(directory))? else { continue };
+                if synced.insert(directory.to_path_buf()) {
+                    self.of.sync(&opened)?;
+                }
+                break;
             }
         }
         let mut known = self.of.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,13 +257,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_removal_is_durable_whoever_made_it_and_whatever_became_of_its_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let durability = Durability::new(root.path());
+        let path = root.path().join("a/b/file");
+        let syncs = |pending: Pending<'_>| {
+            let before = durability.syncs();
+            pending.finish().unwrap();
+            durability.syncs() - before
+        };
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut pending = durability.begin();
+        pending.remove(&path).unwrap();
+        assert_eq!(syncs(pending), 1, "another process has removed it: the directory");
+        let mut pending = durability.begin();
+        pending.remove(&path).unwrap();
+        fs::remove_dir_all(root.path().join("a")).unwrap();
+        assert_eq!(syncs(pending), 1, "the next directory that is there");
+    }
+
+    #[test]
     fn a_directory_that_another_process_removed_is_made_and_synced_again() {
         let root = tempfile::tempdir().unwrap();
         let durability = Durability::new(root.path());
         let directory = root.path().join("a/b");
         let write = |name: &str| {
             let mut pending = durability.begin();
-            pending.create(&directory.join(name), b"").unwrap();
+            pending.create(&[(directory.join(name), Bytes::new())]).unwrap();
             let before = durability.syncs();
             pending.finish().unwrap();
             durability.syncs() - before

@@ -43,11 +43,11 @@ impl FileStage {
         self.file.take().ok_or_else(|| io::Error::other("an earlier write of this blob failed"))
     }
 
-    /// Moves the file to its name. Its bytes are durable afterwards, its name not yet.
+    /// Moves the file to its name. Its bytes are durable before anybody sees it, its name not yet.
     fn publish(&mut self, shared: &Shared, to: &Path) -> io::Result<()> {
         let file = self.take()?;
-        shared.durability.make(to, || fs::rename(&self.path, to))?;
         shared.durability.sync(&file)?;
+        shared.durability.make(to, || fs::rename(&self.path, to))?;
         shared.durability.wrote(to);
         Ok(())
     }
