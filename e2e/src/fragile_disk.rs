@@ -65,9 +65,10 @@ impl FragileDisk {
 
 impl Drop for FragileDisk {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            // What cannot be unmounted now is somebody else's to close first; the next boot has no such mount.
-            let _ = session.umount_and_join();
+        if let Some(session) = self.session.take()
+            && let Err(error) = session.umount_and_join()
+        {
+            eprintln!("{} stays mounted: {error}", self.folder.path().display());
         }
     }
 }

@@ -51,6 +51,7 @@ pub enum Security {
 #[derive(Debug)]
 pub struct RegistryProcess {
     folder: TempDir,
+    root: PathBuf,
     address: SocketAddr,
     debug_address: SocketAddr,
     security: Security,
@@ -89,11 +90,12 @@ impl RegistryProcess {
                 "secret": "the end-to-end tests' own",
             },
         });
+        let root = match storage {
+            Storage::At(root) => root.to_path_buf(),
+            Storage::Directory | Storage::Memory => folder.path().join("root"),
+        };
         match storage {
-            Storage::Directory => {
-                config["storage"]["filesystem"] = json!({"rootdirectory": folder.path().join("root")});
-            }
-            Storage::At(root) => config["storage"]["filesystem"] = json!({"rootdirectory": root}),
+            Storage::Directory | Storage::At(_) => config["storage"]["filesystem"] = json!({"rootdirectory": root}),
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {
@@ -105,9 +107,9 @@ impl RegistryProcess {
             config["http"]["tls"] =
                 json!({"certificate": folder.path().join("tls.crt"), "key": folder.path().join("tls.key")});
         }
-        std::fs::create_dir(folder.path().join("root"))?;
+        std::fs::create_dir_all(&root)?;
         std::fs::write(folder.path().join("config.yml"), serde_yaml::to_string(&config)?)?;
-        let mut process = Self { folder, address, debug_address, security, child: None };
+        let mut process = Self { folder, root, address, debug_address, security, child: None };
         process.restart().await?;
         Ok(process)
     }
@@ -180,6 +182,15 @@ impl RegistryProcess {
         let mut command = Command::new(binary()?);
         command.args([OsStr::new("check"), OsStr::new("--config"), self.config_path().as_os_str()]);
         Ok(command.env_clear().output()?)
+    }
+
+    /// How many batches of dead keys are in its directory.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn dead_batches(&self) -> Result<usize> {
+        let directory = self.root.join("g/dead");
+        Ok(if directory.exists() { std::fs::read_dir(directory)?.count() } else { 0 })
     }
 
     /// Begins `berth-registry gc` of its storage, with `--delete` or without. Its output is in the file.

@@ -121,7 +121,7 @@ impl Default for Metrics {
             collecting: register(
                 &mut registry,
                 "collection_repositories",
-                "Repositories of the garbage collection under way, by whether it has marked them; 0 while there is none",
+                "Repositories of the garbage collection under way: so many marked, of all; 0 while there is none",
             ),
             durations: durations.clone(),
             registry: Registry::default(),
@@ -132,6 +132,7 @@ impl Default for Metrics {
             durations,
         );
         registry.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        metrics.collection_goes_on(0, 0);
         Self { registry, ..metrics }
     }
 }

@@ -1,6 +1,6 @@
 //! What is there, and what would be there after a power cut. Pure: no kernel, no mount.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -217,10 +217,19 @@ impl Disk {
     /// fsync(2) of a directory: its names are durable.
     pub(super) fn sync_directory(&mut self, directory: Ino) -> Result<()> {
         self.names(directory)?;
-        let touches = |change: &Change| change.0.iter().any(|(touched, _, _)| *touched == directory);
-        let (durable, pending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending).into_iter().partition(touches);
-        self.pending = pending;
-        durable.into_iter().for_each(|change| self.make_durable(change));
+        // From the last to the first: what a durable change builds on in another directory is durable with it.
+        let (mut durable, mut pending, mut built_on) = (Vec::new(), Vec::new(), HashSet::new());
+        for change in std::mem::take(&mut self.pending).into_iter().rev() {
+            let places = || change.0.iter().map(|(touched, name, _)| (*touched, name.clone()));
+            if places().any(|place| place.0 == directory || built_on.contains(&place)) {
+                built_on.extend(places());
+                durable.push(change);
+            } else {
+                pending.push(change);
+            }
+        }
+        self.pending = pending.into_iter().rev().collect();
+        durable.into_iter().rev().for_each(|change| self.make_durable(change));
         Ok(())
     }
 

@@ -130,6 +130,7 @@ fn refusals() -> Vec<Refusal> {
     const NAME: &str = "metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name";
     const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany] in a new Registry, or replicas: 1";
     const DRAIN: &str = "drainTimeout: write at most 1h";
+    const SCHEDULE: &str = "garbageCollection.schedule: write five fields, minute, hour, day of month, month and day of week, as in '0 3 * * *', or @daily";
     const GRACE: &str = "garbageCollection.grace: write between 5m and 8760h";
     const IMAGE: &str = "image: write tag or digest, not both";
     const ANNOTATIONS: &str = "podTemplate.annotations: keys that begin with berth.dev/ or container.apparmor.security.beta.kubernetes.io/ are the operator's; write another key";
@@ -158,6 +159,8 @@ fn refusals() -> Vec<Refusal> {
         new(REPLICAS, json!({"replicas": 2, "storage": {"persistentVolumeClaim": {"size": "1Gi"}}})),
         new(REPLICAS, json!({"replicas": 2, "storage": {"persistentVolumeClaim": {"size": "1Gi", "accessModes": ["ReadWriteOnce"]}}})),
         beside_storage(DRAIN, json!({"drainTimeout": "61m"})),
+        beside_storage(SCHEDULE, json!({"garbageCollection": {"schedule": "daily"}})),
+        beside_storage(SCHEDULE, json!({"garbageCollection": {"schedule": "0 0 3 * * *"}})),
         beside_storage(GRACE, json!({"garbageCollection": {"grace": "299s"}})),
         beside_storage(GRACE, json!({"garbageCollection": {"grace": "8761h"}})),
         beside_storage(IMAGE, json!({"image": {"tag": "1", "digest": format!("sha256:{}", "0".repeat(64))}})),

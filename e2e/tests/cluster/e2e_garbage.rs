@@ -29,6 +29,7 @@ async fn what_nothing_refers_to_is_collected_beside_pulls_and_the_status_says_ho
         let registry = ManagedRegistry::ready(namespace, "images", spec).await?;
         let client = registry.client().await?;
         let (first, second, other) = (speaking("first")?, speaking("second")?, speaking("other")?);
+        let pushed = Instant::now();
         // The tag moves on, and another image is deleted. Both share the program with what stays.
         for image in [&first, &second] {
             push(&client, "app", "latest", image).await?;
@@ -36,7 +37,6 @@ async fn what_nothing_refers_to_is_collected_beside_pulls_and_the_status_says_ho
         push(&client, "other", "1", &other).await?;
         let deleted = client.delete(&format!("/v2/other/manifests/{}", other.digest)).await?;
         deleted.expect(StatusCode::ACCEPTED)?;
-        let pushed = Instant::now();
         is_all_there(&client, "app", &first).await?;
 
         eventually("the garbage to go", GRACE + PATIENCE * 3, async || {
@@ -52,14 +52,14 @@ async fn what_nothing_refers_to_is_collected_beside_pulls_and_the_status_says_ho
             ensure!(status.error.is_none() && status.left_alone.is_empty(), "{status:?}");
             // The untagged image and what only it held; what only the deleted one held, and its link to the program.
             is_gone(&client, "app", &first).await?;
-            is_gone(&client, "other", &other).await
+            is_gone(&client, "other", &other).await?;
+            ensure!(!events(namespace).await?.is_empty(), "no event told of it");
+            Ok(())
         })
         .await?;
         ensure!(pushed.elapsed() > GRACE, "it went before its grace was over");
         is_all_there(&client, "app", &second).await?;
-        let told = events(namespace).await?;
-        ensure!(!told.is_empty(), "no event told of it");
-        println!("after {}: {}", seconds(pushed.elapsed()), told.join("; "));
+        println!("after {}: {}", seconds(pushed.elapsed()), events(namespace).await?.join("; "));
         let node = registry.trusted_nodes().await?.into_iter().next().context("no node")?;
         let pulled = pod::pull(namespace, &node, &[format!("{}/app:latest", registry.host())]).await?;
         ensure!(pulled.said == ["second"], "{:?}", pulled.said);

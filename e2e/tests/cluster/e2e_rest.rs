@@ -19,8 +19,8 @@ async fn twenty_registries_at_rest_cost_no_write() -> Result<()> {
     }
     // Alone, so that every write of Berth's would be one for nothing.
     let cluster = Cluster::alone().await?;
-    // Longer than any interval of operator and agents but those of minutes: the handshakes', and the operator's rest.
-    let idle = std::env::var("BERTH_E2E_IDLE_SECONDS").map_or(Ok(120), |seconds| seconds.parse())?;
+    // Longer than any interval of operator and agents but that of the handshakes, which is about as long.
+    let idle = std::env::var("BERTH_E2E_IDLE_SECONDS").map_or(Ok(300), |seconds| seconds.parse())?;
     with_namespace(&cluster, "rest", async |namespace| {
         let begun = Instant::now();
         make_ready(namespace).await?;

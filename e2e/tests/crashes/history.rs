@@ -123,6 +123,11 @@ impl History {
         self.events().writes.values().flatten().filter(|write| write.acknowledged.is_none()).count()
     }
 
+    /// How many changes were acknowledged.
+    pub(crate) fn acknowledged_changes(&self) -> usize {
+        self.events().writes.values().flatten().filter(|write| write.acknowledged.is_some()).count()
+    }
+
     /// What a read from now on may see.
     pub(crate) fn allowed_now(&self, key: &Key) -> BTreeSet<Value> {
         let now = self.tick();

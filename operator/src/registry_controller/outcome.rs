@@ -160,20 +160,23 @@ pub(super) async fn publish(
 }
 
 /// A collection that deleted something is news, and one that could not is a warning.
-fn tell_of_garbage(before: &RegistryStatus, after: &RegistryStatus) -> Option<(EventType, String, String)> {
-    let (was, is) = (before.garbage_collection.as_ref(), after.garbage_collection.as_ref()?);
-    let condition = find(after, GARBAGE_COLLECTED)?;
-    if condition.status == "False" {
-        let told = find(before, GARBAGE_COLLECTED).is_some_and(|told| told.reason == condition.reason);
-        return (!told).then(|| (EventType::Warning, condition.reason.clone(), condition.message.clone()));
+fn tell_of_garbage(before: &RegistryStatus, after: &RegistryStatus) -> Vec<(EventType, String, String)> {
+    let mut events = Vec::new();
+    let (was, Some(is)) = (before.garbage_collection.as_ref(), after.garbage_collection.as_ref()) else {
+        return events;
+    };
+    if let Some(condition) = find(after, GARBAGE_COLLECTED).filter(|condition| condition.status == "False")
+        && find(before, GARBAGE_COLLECTED).is_none_or(|told| told.reason != condition.reason)
+    {
+        events.push((EventType::Warning, condition.reason.clone(), condition.message.clone()));
     }
-    if was.is_some_and(|was| was.completion_time == is.completion_time) || is.manifests + is.blobs == 0 {
-        return None;
+    if was.is_none_or(|was| was.completion_time != is.completion_time) && is.manifests + is.blobs > 0 {
+        let (reason, done) =
+            if is.dry_run { ("GarbageFound", "would be deleted") } else { ("GarbageCollected", "were deleted") };
+        let note = format!("{} manifests and {} blobs, {} bytes, {done}", is.manifests, is.blobs, is.bytes);
+        events.push((EventType::Normal, reason.into(), note));
     }
-    let (reason, done) =
-        if is.dry_run { ("GarbageFound", "would be deleted") } else { ("GarbageCollected", "were deleted") };
-    let note = format!("{} manifests and {} blobs, {} bytes, {done}", is.manifests, is.blobs, is.bytes);
-    Some((EventType::Normal, reason.into(), note))
+    events
 }
 
 /// The change of node credentials and of the key of upload locations is no news: nobody sees them.

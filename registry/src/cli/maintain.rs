@@ -82,6 +82,7 @@ impl Collector {
                 began = SystemTime::now();
                 self.collect().await;
             }
+            self.tell_last().await;
         }
     }
 
@@ -127,7 +128,6 @@ impl Collector {
             }
             Err(error) => tracing::error!(%error, "garbage cannot be collected; the next collection goes on"),
         }
-        self.tell_last().await;
     }
 
     async fn tell_last(&self) {

@@ -259,6 +259,7 @@ impl<'a> Collection<'a> {
                 self.finish(std::mem::take(&mut round), &mut linked).await?;
             }
         }
+        (self.tell)(Told::Marked { repositories: repositories.len(), of: repositories.len() });
         self.done.repositories = repositories.len() as u64;
         self.finish(round, &mut linked).await?;
         linked.sort();

@@ -6,10 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::DURATION;
 
-/// The form of a schedule: five fields of cron, or one of the names for the most common ones. What the fields say is checked by
-/// the operator.
-const SCHEDULE: &str = r"^(@(hourly|daily|weekly|monthly)|[0-9*/,?LW#-]+ [0-9*/,?LW#-]+ [0-9*/,?LW#-]+ [A-Z0-9*/,?LW#-]+ [A-Z0-9*/,?LW#-]+)$";
-
 /// Removal of what nothing refers to any more, inside the pods that serve, beside pulls, pushes and deletions.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,7 +16,9 @@ pub struct GarbageCollection {
     /// When: a cron expression of five fields in UTC, as a CronJob takes it, or `@hourly`, `@daily`, `@weekly` or `@monthly`. A
     /// time at which no pod ran is made up for. Default: `0 3 * * *`, every day at three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = SCHEDULE))]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(r"self.matches('^(@[a-z]+|[^ ]+( +[^ ]+){4})$')")
+        .message("garbageCollection.schedule: write five fields, minute, hour, day of month, month and day of week, as in '0 3 * * *', or @daily"))]
     pub schedule: Option<String>,
     /// The age below which nothing goes: the time that a client has from its first blob to its manifest. One that takes longer is
     /// told that a blob is missing, and pushes it again. Default: `24h`.

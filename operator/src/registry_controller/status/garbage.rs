@@ -48,7 +48,9 @@ fn of_report(report: &CollectionReport) -> GarbageCollectionStatus {
 pub fn finding(status: Option<&GarbageCollectionStatus>) -> Option<Finding> {
     let status = status?;
     Some(if let Some(error) = &status.error {
-        let message = format!("the last garbage collection ended early, and the next one goes on: {error}");
+        let message = format!(
+            "the last garbage collection ended early; what it deleted is gone, and the next one goes on where there is one: {error}"
+        );
         Finding::new(GARBAGE_COLLECTED, false, "CollectionFailed", message)
     } else if let Some(damaged) = status.left_alone.first() {
         let message = format!(

@@ -93,7 +93,10 @@ impl Collection<'_> {
             futures::pin_mut!(intents);
             while let Some(((_, name), readable)) = intents.try_next().await? {
                 seen.intended.insert(name.record);
-                seen.add(&readable);
+                // One that is damaged was torn by a power cut, and its request with it.
+                if let Readable::Whole(_) = readable {
+                    seen.add(&readable);
+                }
             }
         }
         let mut new = Vec::new();

@@ -37,6 +37,7 @@ on_every_driver! {
     what_is_left_is_there_whole
     a_staged_value_is_invisible_until_it_is_published
     a_dropped_stage_leaves_nothing
+    a_value_of_many_parts_is_whole
     a_duplicate_outlives_its_original
     parts_are_joined_in_order
     a_missing_part_makes_no_whole
@@ -123,6 +124,25 @@ async fn a_dropped_stage_leaves_nothing(driver: Arc<dyn Driver>) {
     stage.write(vec![Bytes::from_static(b"x")]).await.unwrap();
     drop(stage);
     assert!(driver.walk().await.unwrap().is_empty());
+}
+
+async fn a_value_of_many_parts_is_whole(driver: Arc<dyn Driver>) {
+    let (key, joined) = (data(), data());
+    let mut stage = driver.stage(key.clone()).await.unwrap();
+    let piece: Bytes = (0..=250).cycle().take(3 << 20).collect::<Vec<u8>>().into();
+    for _ in 0..7 {
+        stage.write(vec![piece.clone()]).await.unwrap();
+        assert!(driver.size(&key).await.unwrap().is_none());
+    }
+    stage.publish().await.unwrap();
+    assert!(driver.join(&[key.clone(), key.clone()], &joined).await.unwrap());
+    for (key, times) in [(key, 7), (joined, 14)] {
+        let content = driver.open(&key).await.unwrap().unwrap();
+        assert_eq!(content.size(), times * piece.len() as u64);
+        let size = content.size();
+        let pieces: Vec<Bytes> = content.stream(0..size).try_collect().await.unwrap();
+        assert!(pieces.concat().chunks(piece.len()).all(|chunk| chunk == piece));
+    }
 }
 
 async fn a_duplicate_outlives_its_original(driver: Arc<dyn Driver>) {

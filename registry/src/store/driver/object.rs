@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -16,6 +16,9 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
 use super::{Content, Driver, Page, Stage};
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, Prefix};
+use stage::ObjectStage;
+
+mod stage;
 
 /// A bucket in use.
 #[derive(Clone, Debug)]
@@ -32,7 +35,7 @@ impl Object {
     }
 
     /// `false`: the mode's condition does not hold.
-    async fn put(&self, key: &Key, value: Bytes, mode: PutMode) -> Result<bool> {
+    async fn put(&self, key: &Key, value: impl Into<PutPayload> + Send, mode: PutMode) -> Result<bool> {
         let options = PutOptions { mode, ..PutOptions::default() };
         match self.objects.put_opts(&path(key)?, value.into(), options).await {
             Ok(_) => Ok(true),
@@ -57,7 +60,7 @@ impl Driver for Object {
     }
 
     async fn stage(&self, key: Key) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(ObjectStage { to: self.clone(), key, pieces: Vec::new() }))
+        Ok(Box::new(ObjectStage::begin(self.clone(), key)))
     }
 
     async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool> {
@@ -69,15 +72,19 @@ impl Driver for Object {
     }
 
     async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
-        let mut whole = Vec::new();
+        if let [only] = parts {
+            return self.duplicate(only, to).await;
+        }
+        let mut whole = Box::new(ObjectStage::begin(self.clone(), to.clone()));
         for part in parts {
-            match self.read(part).await? {
-                Some(bytes) => whole.push(bytes),
-                None => return Ok(false),
+            let got = found(self.objects.get(&path(part)?).await).map_err(|error| failed("read", part, error))?;
+            let Some(got) = got else { return Ok(false) };
+            let mut bytes = got.into_stream();
+            while let Some(piece) = bytes.try_next().await.map_err(|error| failed("read", part, error))? {
+                whole.write(vec![piece]).await?;
             }
         }
-        let payload: PutPayload = whole.into_iter().collect();
-        self.objects.put(&path(to)?, payload).await.map_err(|error| failed("write", to, error))?;
+        whole.publish().await?;
         Ok(true)
     }
 
@@ -189,27 +196,6 @@ impl Object {
         let mut names: Vec<String> = directories.chain(objects).map(str::to_owned).collect();
         names.sort_unstable();
         Ok(names)
-    }
-}
-
-struct ObjectStage {
-    to: Object,
-    key: Key,
-    pieces: Vec<Bytes>,
-}
-
-#[async_trait]
-impl Stage for ObjectStage {
-    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()> {
-        self.pieces.extend(pieces);
-        Ok(())
-    }
-
-    async fn publish(self: Box<Self>) -> Result<()> {
-        let Self { to, key, pieces } = *self;
-        let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-        to.put(&key, whole.freeze(), PutMode::Overwrite).await.map(drop)
     }
 }
 

@@ -45,7 +45,14 @@ impl Durability {
 
     pub(super) fn begin(&self) -> Pending<'_> {
         let forgotten = self.known.lock().unwrap_or_else(PoisonError::into_inner).forgotten;
-        Pending { of: self, forgotten, files: Vec::new(), directories: BTreeSet::new(), durable: Vec::new() }
+        Pending {
+            of: self,
+            forgotten,
+            files: Vec::new(),
+            directories: BTreeSet::new(),
+            lost_names: Vec::new(),
+            durable: Vec::new(),
+        }
     }
 
     /// How often fsync(2) was called, for tests that count.
@@ -166,10 +173,22 @@ pub(super) struct Pending<'a> {
     forgotten: u64,
     files: Vec<File>,
     directories: BTreeSet<PathBuf>,
+    /// What the directories were that lost a name, by [`Durability::directory`]: another one may have their place by now.
+    lost_names: Vec<(PathBuf, Option<u64>)>,
     durable: Vec<u64>,
 }
 
 impl Pending<'_> {
+    /// Syncs the nearest directory above that is there.
+    fn sync_above(&self, directory: &Path) -> io::Result<()> {
+        for above in directory.ancestors().skip(1).take_while(|above| above.starts_with(&self.of.root)) {
+            if let Some(above) = found(File::open(above))? {
+                return self.of.sync(&above);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes new files. All bytes are synced before any has its name: a name that came through a power cut without its bytes
     /// would be a value that nobody can tell from a damaged one.
     pub(super) fn create(&mut self, values: &[(PathBuf, Bytes)]) -> io::Result<()> {
@@ -186,8 +205,11 @@ impl Pending<'_> {
 
     /// Removes a file, if it is there. One that is not may have been removed by somebody who has not synced that yet.
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if self.directories.insert(parent.to_path_buf()) {
+            self.lost_names.push((parent.to_path_buf(), self.of.directory(parent)));
+        }
         found(fs::remove_file(path))?;
-        self.directories.extend(path.parent().map(Path::to_path_buf));
         Ok(())
     }
 
@@ -231,15 +253,15 @@ impl Pending<'_> {
         for file in &self.files {
             self.of.sync(file)?;
         }
-        let mut synced = BTreeSet::new();
         for directory in &self.directories {
-            // A directory that is gone takes its names with it when that it is gone is durable.
-            for directory in directory.ancestors().take_while(|directory| directory.starts_with(&self.of.root)) {
-                let Some(opened) = found(File::open(directory))? else { continue };
-                if synced.insert(directory.to_path_buf()) {
-                    self.of.sync(&opened)?;
-                }
-                break;
+            if let Some(directory) = found(File::open(directory))? {
+                self.of.sync(&directory)?;
+            }
+        }
+        // A directory that is gone took its names with it, durably once that it is gone is.
+        for (directory, was) in &self.lost_names {
+            if self.of.directory(directory) != *was || was.is_none() {
+                self.sync_above(directory)?;
             }
         }
         let mut known = self.of.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,6 +296,14 @@ mod tests {
         pending.remove(&path).unwrap();
         fs::remove_dir_all(root.path().join("a")).unwrap();
         assert_eq!(syncs(pending), 1, "the next directory that is there");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut pending = durability.begin();
+        pending.remove(&path).unwrap();
+        fs::remove_dir(path.parent().unwrap()).unwrap();
+        // Longer than the clock that births are told by stands still.
+        std::thread::sleep(Duration::from_millis(20));
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        assert_eq!(syncs(pending), 2, "the directory that took its place, and the one above it");
     }
 
     #[test]
