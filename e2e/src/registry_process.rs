@@ -51,7 +51,6 @@ pub enum Security {
 #[derive(Debug)]
 pub struct RegistryProcess {
     folder: TempDir,
-    root: PathBuf,
     address: SocketAddr,
     debug_address: SocketAddr,
     security: Security,
@@ -109,7 +108,7 @@ impl RegistryProcess {
         }
         std::fs::create_dir_all(&root)?;
         std::fs::write(folder.path().join("config.yml"), serde_yaml::to_string(&config)?)?;
-        let mut process = Self { folder, root, address, debug_address, security, child: None };
+        let mut process = Self { folder, address, debug_address, security, child: None };
         process.restart().await?;
         Ok(process)
     }
@@ -182,15 +181,6 @@ impl RegistryProcess {
         let mut command = Command::new(binary()?);
         command.args([OsStr::new("check"), OsStr::new("--config"), self.config_path().as_os_str()]);
         Ok(command.env_clear().output()?)
-    }
-
-    /// How many batches of dead keys are in its directory.
-    ///
-    /// # Errors
-    /// When that cannot be read.
-    pub fn dead_batches(&self) -> Result<usize> {
-        let directory = self.root.join("g/dead");
-        Ok(if directory.exists() { std::fs::read_dir(directory)?.count() } else { 0 })
     }
 
     /// Begins `berth-registry gc` of its storage, with `--delete` or without. Its output is in the file.

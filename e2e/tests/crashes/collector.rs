@@ -78,22 +78,11 @@ impl Collector {
     pub(crate) async fn ends(mut self, registry: &RegistryProcess) -> Result<String> {
         self.is_killed()?;
         let Self { ended, killed, blobs, .. } = self;
-        ensure!(
-            killed > 10 && ended > 0 && blobs > 0,
-            "{killed} killed, {ended} ended, {blobs} blobs deleted: no teeth"
-        );
+        ensure!(killed > 10 && ended > 0, "{killed} killed, {ended} ended: no teeth");
         tokio::time::sleep(GRACE * 2).await;
-        let mut rest = deleted(registry.collect(true)?)?;
-        // What was named dead and referred to again gets something fresh in its place, and goes when that has been seen.
-        for _ in 0..5 {
-            if registry.dead_batches()? > 0 {
-                tokio::time::sleep(GRACE).await;
-                rest += deleted(registry.collect(true)?)?;
-            }
-        }
+        let rest = deleted(registry.collect(true)?)?;
         let left = output(registry.collect(false)?)?;
         ensure!(left.starts_with("would be deleted: 0 manifests, 0 blobs, 0 bytes"), "garbage is left:\n{left}");
-        ensure!(registry.dead_batches()? == 0, "something that was named dead was neither deleted nor relieved");
         Ok(format!(
             "; {ended} collections ended and {killed} were killed, {blobs} blobs deleted by those that ended and {rest} in the end, no garbage left"
         ))

@@ -234,6 +234,8 @@ impl<'a> Collection<'a> {
 
     async fn run(mut self) -> Result<Collected> {
         if !self.terms.dry_run {
+            // What requests that died were about to record would hold what it names.
+            self.store.sweep_intents().await?;
             self.take_over().await?;
         }
         loop {

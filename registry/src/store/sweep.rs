@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// A request gives up after half of the grace at most, so an intent that is older has none.
-    async fn sweep_intents(&self) -> Result<usize> {
+    pub(super) async fn sweep_intents(&self) -> Result<usize> {
         let mut swept = 0;
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };

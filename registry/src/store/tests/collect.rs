@@ -23,6 +23,7 @@ on_every_driver! {
     a_batch_that_nobody_finished_is_finished
     what_was_spared_stays_readable_until_something_else_stands_for_it
     a_torn_batch_is_removed
+    a_torn_intent_stops_no_collection
     nothing_is_taken_from_a_repository_with_a_damaged_manifest
     a_run_leaves_what_came_of_it
 }
@@ -261,6 +262,15 @@ async fn what_was_spared_stays_readable_until_something_else_stands_for_it(store
     for key in keys {
         assert_eq!(store.driver.size(&key).await.unwrap(), None, "{key}");
     }
+}
+
+async fn a_torn_intent_stops_no_collection(store: Store) {
+    let name = RecordName { record: Ulid::generate(), kind: ManifestKind::OciManifest };
+    let intent = Key::Intent { repository: repository("a"), digest: digest_of(b"whole"), name };
+    store.driver.leave(vec![(intent, Bytes::from_static(b"torn"))]).await.unwrap();
+    push_blob(&store, "a", b"forgotten").await;
+    let collected = collect(&store).await;
+    assert_eq!((collected.links, collected.blobs, collected.spared), (1, 1, 0));
 }
 
 async fn a_torn_batch_is_removed(store: Store) {
