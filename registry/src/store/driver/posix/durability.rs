@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::{found, stage};
+use super::found;
+use super::stage::FileStage;
 
 #[derive(Debug)]
 pub(super) struct Durability {
@@ -82,20 +83,15 @@ impl Durability {
     }
 
     /// Writes a value under no name of its own yet; an empty one needs none.
-    fn stage(&self, value: &[u8]) -> io::Result<Option<Staged>> {
-        if value.is_empty() {
-            return Ok(None);
-        }
-        let path = stage::path_of(&self.root);
-        let mut staged = Staged { file: File::create_new(&path)?, path: Some(path) };
-        staged.file.write_all(value)?;
-        Ok(Some(staged))
+    fn stage(&self, value: &[u8]) -> io::Result<Option<FileStage>> {
+        (!value.is_empty()).then(|| FileStage::holding(&self.root, value)).transpose()
     }
 
-    fn name(&self, path: &Path, staged: Option<Staged>) -> io::Result<()> {
-        let Some(mut staged) = staged else { return self.make(path, || File::create_new(path)).map(drop) };
-        let Some(from) = staged.path.take() else { return Ok(()) };
-        self.make(path, || fs::rename(&from, path)).inspect_err(|_| staged.path = Some(from.clone()))
+    fn name(&self, path: &Path, staged: Option<FileStage>) -> io::Result<()> {
+        match staged {
+            Some(staged) => staged.name(self, path),
+            None => self.make(path, || File::create_new(path)).map(drop),
+        }
     }
 
     /// Makes a name, and the directory that it goes into where that is missing: an empty one may be removed at any moment.
@@ -152,21 +148,6 @@ impl Known {
     }
 }
 
-/// A file in `tmp/` that is removed when it is dropped before it has another name.
-struct Staged {
-    file: File,
-    path: Option<PathBuf>,
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // What cannot be removed now is swept later.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
 /// Names that were made, or are relied on, and are not yet known to be durable.
 pub(super) struct Pending<'a> {
     of: &'a Durability,
@@ -193,9 +174,7 @@ impl Pending<'_> {
     /// would be a value that nobody can tell from a damaged one.
     pub(super) fn create(&mut self, values: &[(PathBuf, Bytes)]) -> io::Result<()> {
         let staged = values.iter().map(|(_, value)| self.of.stage(value)).collect::<io::Result<Vec<_>>>()?;
-        for file in staged.iter().flatten() {
-            self.of.sync(&file.file)?;
-        }
+        staged.iter().flatten().try_for_each(|staged| staged.sync(self.of))?;
         for ((path, _), staged) in values.iter().zip(staged) {
             self.of.name(path, staged)?;
             self.gained(path);

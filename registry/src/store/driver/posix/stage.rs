@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ulid::Ulid;
 
+use super::durability::Durability;
 use super::{Posix, Shared, found};
 use crate::store::driver::Stage;
 use crate::store::error::{Result, StoreError};
@@ -16,14 +17,16 @@ use crate::store::layout::Key;
 pub(super) const DIRECTORY: &str = "tmp";
 
 /// A name in `tmp/` that nobody had before.
-pub(super) fn path_of(root: &Path) -> PathBuf {
+fn path_of(root: &Path) -> PathBuf {
     root.join(DIRECTORY).join(Ulid::generate().to_string())
 }
 
-/// A file in `tmp/` that is removed when it is dropped before it has moved.
+/// A file in `tmp/` that is removed when it is dropped before it has a name of its own.
 #[derive(Debug)]
 pub(super) struct FileStage {
-    path: PathBuf,
+    /// `None`: it has moved.
+    path: Option<PathBuf>,
+    /// `None`: a write failed.
     file: Option<File>,
 }
 
@@ -31,32 +34,56 @@ impl FileStage {
     pub(super) fn begin(root: &Path) -> io::Result<Self> {
         let path = path_of(root);
         let file = File::create_new(&path)?;
-        Ok(Self { path, file: Some(file) })
+        Ok(Self { path: Some(path), file: Some(file) })
+    }
+
+    /// One that holds a whole value.
+    pub(super) fn holding(root: &Path, value: &[u8]) -> io::Result<Self> {
+        let stage = Self::begin(root)?;
+        stage.file()?.write_all(value)?;
+        Ok(stage)
     }
 
     pub(super) const fn of(self, posix: Posix, key: Key) -> PosixStage {
         PosixStage { posix, key, stage: self }
     }
 
-    /// Takes the file, so that it can go to the pool. It is put back when the write there has succeeded.
-    fn take(&mut self) -> io::Result<File> {
-        self.file.take().ok_or_else(|| io::Error::other("an earlier write of this blob failed"))
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(earlier_write_failed)
     }
 
-    /// Moves the file to its name. Its bytes are durable before anybody sees it, its name not yet.
-    fn publish(&mut self, shared: &Shared, to: &Path) -> io::Result<()> {
-        let file = self.take()?;
-        shared.durability.sync(&file)?;
-        shared.durability.make(to, || fs::rename(&self.path, to))?;
-        shared.durability.wrote(to);
+    pub(super) fn sync(&self, durability: &Durability) -> io::Result<()> {
+        durability.sync(self.file()?)
+    }
+
+    /// Moves the file to its name, which is not durable yet.
+    pub(super) fn name(mut self, durability: &Durability, to: &Path) -> io::Result<()> {
+        if let Some(from) = &self.path {
+            durability.make(to, || fs::rename(from, to))?;
+        }
+        self.path = None;
+        Ok(())
+    }
+
+    /// Moves the file to its name. Its bytes are durable before anybody sees it.
+    fn publish(self, durability: &Durability, to: &Path) -> io::Result<()> {
+        self.sync(durability)?;
+        self.name(durability, to)?;
+        durability.wrote(to);
         Ok(())
     }
 }
 
+fn earlier_write_failed() -> io::Error {
+    io::Error::other("an earlier write of this blob failed")
+}
+
 impl Drop for FileStage {
     fn drop(&mut self) {
-        // After a move there is nothing here. What cannot be removed now is swept later.
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // What cannot be removed now is swept later.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -71,7 +98,9 @@ pub(super) struct PosixStage {
 #[async_trait]
 impl Stage for PosixStage {
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()> {
-        let mut file = self.stage.take().map_err(|error| StoreError::io("write a blob", error))?;
+        // Back only when the write on the pool has succeeded.
+        let file = self.stage.file.take().ok_or_else(earlier_write_failed);
+        let mut file = file.map_err(|error| StoreError::io("write a blob", error))?;
         let written = self.posix.on_pool("write a blob", move |_| {
             write_all(&mut file, &pieces)?;
             Ok(file)
@@ -81,9 +110,9 @@ impl Stage for PosixStage {
     }
 
     async fn publish(self: Box<Self>) -> Result<()> {
-        let Self { posix, key, mut stage } = *self;
+        let Self { posix, key, stage } = *self;
         let to = posix.path(&key);
-        posix.clone().on_pool(format!("write {key}"), move |shared| stage.publish(shared, &to)).await
+        posix.on_pool(format!("write {key}"), move |shared| stage.publish(&shared.durability, &to)).await
     }
 }
 
@@ -103,27 +132,16 @@ fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a whole value into `tmp/` and syncs it, for a rename to follow.
-pub(super) fn write_whole(shared: &Shared, value: &[u8]) -> io::Result<PathBuf> {
-    let mut stage = FileStage::begin(&shared.root)?;
-    let mut file = stage.take()?;
-    file.write_all(value)?;
-    shared.durability.sync(&file)?;
-    // The caller moves the file away at once; until then the sweep would take care of it.
-    Ok(std::mem::take(&mut stage.path))
-}
-
 /// Writes the bytes of `parts` one after another. `false`: a part is gone.
 pub(super) fn join(shared: &Shared, parts: &[PathBuf], to: &Path) -> io::Result<bool> {
-    let mut stage = FileStage::begin(&shared.root)?;
-    let mut whole = stage.take()?;
+    let stage = FileStage::begin(&shared.root)?;
+    let mut whole = stage.file()?;
     for part in parts {
         let Some(mut part) = found(File::open(part))? else { return Ok(false) };
         // copy_file_range(2): blocks are shared where the file system can, and copied in the kernel where it cannot.
         io::copy(&mut part, &mut whole)?;
     }
-    stage.file = Some(whole);
-    stage.publish(shared, to)?;
+    stage.publish(&shared.durability, to)?;
     Ok(true)
 }
 
