@@ -18,7 +18,7 @@ use ulid::Ulid;
 use berth_contract::config::Untagged;
 
 use super::Store;
-use super::dead;
+use super::dead::{self, Dead};
 use super::error::Result;
 use super::layout::{Key, Prefix, decode};
 
@@ -250,7 +250,8 @@ impl<'a> Collection<'a> {
 
     /// Everything that is garbage now, but for what only garbage refers to.
     async fn one_level(&mut self) -> Result<()> {
-        let dead = self.store.dead().await?;
+        // What earlier collections named and did not delete is what a run begins with; a dry run counts it with the rest.
+        let dead = if self.terms.dry_run { Dead::default() } else { self.store.dead().await? };
         let (mut round, mut linked) = (Round::default(), Linked::default());
         let repositories = self.repositories().await?;
         for (marked, repository) in repositories.iter().enumerate() {
@@ -262,7 +263,8 @@ impl<'a> Collection<'a> {
             }
         }
         (self.tell)(Told::Marked { repositories: repositories.len(), of: repositories.len() });
-        self.done.repositories = repositories.len() as u64;
+        // The first level counts: what is emptied is no repository any more.
+        self.done.repositories = self.done.repositories.max(repositories.len() as u64);
         self.finish(round, &mut linked).await?;
         linked.sort();
         let mut unlinked = self.mark_data(&dead, &linked).await?;
@@ -303,7 +305,7 @@ impl<'a> Collection<'a> {
         let mut spared = HashSet::new();
         if !self.terms.dry_run {
             let batches = self.write_batches(&candidates).await?;
-            spared = self.mark_data_again(&mut candidates).await?.into_keys().map(Key::Data).collect();
+            spared = self.mark_data_again(&mut candidates).await?;
             self.delete(&candidates).await?;
             self.retire(batches, &spared).await?;
         }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use berth_oci::{Child, Descriptor, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag};
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use ulid::Ulid;
 
 use super::Store;
@@ -49,6 +49,8 @@ pub enum PutManifestError {
 
 type PutResult<T> = std::result::Result<T, PutManifestError>;
 
+/// Children of one manifest that are looked for at the same time.
+const CHILDREN_AT_ONCE: usize = 16;
 /// Records of one digest in one repository that are looked at. They are all the same.
 const MOST_RECORDS: usize = 1000;
 
@@ -164,23 +166,6 @@ impl Store {
         }
     }
 
-    /// Gives a manifest another record, which refers to it and to what it names like the first. `false`: it is gone, or what
-    /// it names is.
-    pub(super) async fn record_once_more(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        name: RecordName,
-    ) -> Result<bool> {
-        let Some(stored) = self.read_record(repository, digest, name).await? else { return Ok(false) };
-        let Ok(manifest) = Manifest::parse(stored.kind, &stored.bytes) else { return Ok(false) };
-        match self.put_manifest(repository, digest, &manifest, stored.bytes, &[]).await {
-            Ok(()) => Ok(true),
-            Err(PutManifestError::Store(error)) => Err(error),
-            Err(PutManifestError::ChildUnknown(_) | PutManifestError::ChildSize { .. }) => Ok(false),
-        }
-    }
-
     pub(super) async fn records(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<RecordName>> {
         let names = self.driver.list(&Prefix::Records(repository.clone(), digest.clone()), MOST_RECORDS).await?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
@@ -234,29 +219,46 @@ impl Store {
     /// Finds every child that must be there, and those that may; gives what is dead a fresh incarnation. `entries` of an
     /// index must be there because they were a moment ago.
     async fn find_children(&self, put: &Put<'_>, dead: &Dead, entries: &HashSet<Digest>) -> PutResult<Found> {
-        let mut found = Found::default();
         let mut seen = HashSet::new();
+        // A manifest may name one child a hundred thousand times; each is looked for once.
+        let mut children = Vec::new();
         for child in put.manifest.children() {
             let descriptor = child.descriptor();
-            // A manifest may name one child a hundred thousand times; each is looked for once.
-            if !seen.insert((&descriptor.digest, descriptor.size, std::mem::discriminant(child))) {
-                continue;
+            if seen.insert((&descriptor.digest, descriptor.size, std::mem::discriminant(child))) {
+                children.push(self.find_child(put, child, dead, entries));
             }
-            // On a directory nothing here waits for long enough to let others in.
-            tokio::task::yield_now().await;
-            let there = match child {
-                Child::Blob(_) | Child::ForeignBlob(_) => self.find_blob(put, descriptor, dead, &mut found).await?,
-                Child::Entry(_) => {
-                    self.find_record(put, descriptor, dead, &mut found).await?
-                        || self.find_blob(put, descriptor, dead, &mut found).await?
-                }
-            };
-            if there && matches!(child, Child::Entry(_)) {
-                found.entries.insert(descriptor.digest.clone());
+        }
+        let mut finding = futures::stream::iter(children).buffered(CHILDREN_AT_ONCE);
+        let mut found = Found::default();
+        while let Some(child) = finding.try_next().await? {
+            found.add(child);
+        }
+        Ok(found)
+    }
+
+    async fn find_child(
+        &self,
+        put: &Put<'_>,
+        child: &Child,
+        dead: &Dead,
+        entries: &HashSet<Digest>,
+    ) -> PutResult<Found> {
+        // On a directory nothing here waits for long enough to let others in.
+        tokio::task::yield_now().await;
+        let mut found = Found::default();
+        let descriptor = child.descriptor();
+        let there = match child {
+            Child::Blob(_) | Child::ForeignBlob(_) => self.find_blob(put, descriptor, dead, &mut found).await?,
+            Child::Entry(_) => {
+                self.find_record(put, descriptor, dead, &mut found).await?
+                    || self.find_blob(put, descriptor, dead, &mut found).await?
             }
-            if !there && (matches!(child, Child::Blob(_)) || entries.contains(&descriptor.digest)) {
-                return Err(PutManifestError::ChildUnknown(descriptor.digest.clone()));
-            }
+        };
+        if there && matches!(child, Child::Entry(_)) {
+            found.entries.insert(descriptor.digest.clone());
+        }
+        if !there && (matches!(child, Child::Blob(_)) || entries.contains(&descriptor.digest)) {
+            return Err(PutManifestError::ChildUnknown(descriptor.digest.clone()));
         }
         Ok(found)
     }
@@ -355,6 +357,14 @@ struct Found {
     entries: HashSet<Digest>,
     /// Something was dead and has a fresh incarnation now.
     fresh: bool,
+}
+
+impl Found {
+    fn add(&mut self, other: Self) {
+        self.relied.extend(other.relied);
+        self.entries.extend(other.entries);
+        self.fresh |= other.fresh;
+    }
 }
 
 impl Put<'_> {

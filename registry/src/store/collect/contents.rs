@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use berth_oci::{Digest, Manifest, RepositoryName};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use ulid::Ulid;
 
 use super::PARALLEL;
 use crate::store::Store;
@@ -99,17 +100,21 @@ impl Store {
         self.contents_under(key, records)
     }
 
-    /// The same of every intent.
+    /// The record that each intent of a repository is about to become, and what that will name. One that is damaged names
+    /// nothing: it was torn by a power cut, and its request with it.
     pub(super) fn contents_of_intents<'a>(
         &'a self,
         repository: &'a RepositoryName,
-    ) -> impl Stream<Item = Result<(Named<RecordName>, Readable)>> + 'a {
+    ) -> impl Stream<Item = Result<(Ulid, Vec<Digest>)>> + 'a {
         let key = move |(digest, name): &Named<RecordName>| Key::Intent {
             repository: repository.clone(),
             digest: digest.clone(),
             name: *name,
         };
-        self.contents_under(key, self.scan_intents(repository))
+        self.contents_under(key, self.scan_intents(repository)).map_ok(|((_, name), readable)| match readable {
+            Readable::Whole(contents) => (name.record, contents.children),
+            Readable::Gone | Readable::Damaged => (name.record, Vec::new()),
+        })
     }
 
     fn contents_under<'a>(

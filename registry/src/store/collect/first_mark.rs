@@ -65,11 +65,8 @@ impl Collection<'_> {
         {
             let intents = self.store.contents_of_intents(repository);
             futures::pin_mut!(intents);
-            while let Some((_, readable)) = intents.try_next().await? {
-                // One that is damaged was torn by a power cut, and its request with it.
-                if let Readable::Whole(contents) = readable {
-                    contents.children.iter().for_each(|child| survey.named.insert(child));
-                }
+            while let Some((_, children)) = intents.try_next().await? {
+                children.iter().for_each(|child| survey.named.insert(child));
             }
         }
         let records = self.store.contents_of(repository, self.store.scan_records(repository));
@@ -113,10 +110,11 @@ impl Collection<'_> {
             let names: Vec<RecordName> = names.into_iter().filter(|name| !self.gone.contains(&key(*name))).collect();
             let keeper = keeper(&names, &tagged, |name| !dead.contains(&key(*name)));
             for name in names.iter().copied() {
-                let why = if keeper.is_some_and(|keeper| keeper != name) {
-                    Why::Duplicate
-                } else if untagged_go && !survey.holds(&digest, name.record) {
+                // Where all go, none is kept for the others to be duplicates of.
+                let why = if untagged_go && !survey.holds(&digest, name.record) {
                     Why::Untagged
+                } else if keeper.is_some_and(|keeper| keeper != name) {
+                    Why::Duplicate
                 } else {
                     continue;
                 };
@@ -146,10 +144,10 @@ impl Collection<'_> {
             let keeper = self.keeping_link(&names, |name| !dead.has_link(repository, &digest, *name));
             let keeper = keeper.await?;
             for name in names {
-                let why = if keeper.is_some_and(|keeper| keeper != name) {
-                    Why::Duplicate
-                } else if !survey.named.contains(&digest) {
+                let why = if !survey.named.contains(&digest) {
                     Why::Unreferenced
+                } else if keeper.is_some_and(|keeper| keeper != name) {
+                    Why::Duplicate
                 } else {
                     linked.add(name.data);
                     continue;

@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use futures::{StreamExt, TryStreamExt};
 use ulid::Ulid;
 
-use super::second_mark::Keeping;
 use super::{Batch, Candidate, Collection, PARALLEL, Round, Why};
 use crate::store::dead;
 use crate::store::error::Result;
 use crate::store::layout::{Key, Prefix};
 
 impl Collection<'_> {
-    /// Goes on from the second mark with every batch that is there. What is spared once more gets a fresh incarnation, so that
-    /// the next collection can delete it and let its batch go.
+    /// Goes on from the second mark with every batch that is there. What is spared again stays dead, and its batch with it: a
+    /// push that needs it gives it a fresh incarnation, of which this one is a duplicate then. A collector must not do that, as
+    /// it would bring back what a client deletes at the same moment.
     pub(super) async fn take_over(&mut self) -> Result<()> {
         let batches = self.leftover_batches().await?;
         let keys = batches.iter().flat_map(|batch| batch.keys.iter().cloned());
@@ -26,17 +26,11 @@ impl Collection<'_> {
         self.count(round.candidates, spared.len());
 
         let mut data = data;
-        let kept = if data.is_empty() { Default::default() } else { self.mark_data_again(&mut data).await? };
+        let linked = if data.is_empty() { HashSet::new() } else { self.mark_data_again(&mut data).await? };
         self.delete(&data).await?;
-        self.count(data, kept.len());
+        self.count(data, linked.len());
 
-        for key in &spared {
-            self.relieve(key).await?;
-        }
-        for keeping in kept.values() {
-            self.relieve_data(keeping).await?;
-        }
-        spared.extend(kept.into_keys().map(Key::Data));
+        spared.extend(linked);
         self.retire(batches, &spared).await
     }
 
@@ -66,32 +60,5 @@ impl Collection<'_> {
         };
         let looked = futures::stream::iter(keys).map(look).buffered(PARALLEL);
         looked.try_filter_map(|candidate| async { Ok(candidate) }).try_collect().await
-    }
-
-    /// Makes another of what was spared, as any push would that met it. It is the younger one, so this one becomes a duplicate.
-    async fn relieve(&self, key: &Key) -> Result<()> {
-        match key {
-            Key::Link { repository, digest, name } => {
-                self.store.fresh_incarnation(repository, digest, *name).await?;
-            }
-            Key::Record { repository, digest, name } => {
-                // No other record can stand for one that a tag names.
-                let is_tagged = self.is_tagged(repository, digest, name.record).await?;
-                if !is_tagged {
-                    self.store.record_once_more(repository, digest, *name).await?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    async fn relieve_data(&self, (repository, digest, link): &Keeping) -> Result<()> {
-        let dead = self.store.dead().await?;
-        let links = self.store.links(repository, digest).await?;
-        if links.iter().all(|other| dead.has_link(repository, digest, *other)) {
-            self.store.fresh_incarnation(repository, digest, *link).await?;
-        }
-        Ok(())
     }
 }

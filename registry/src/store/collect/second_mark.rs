@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use berth_oci::{Digest, RepositoryName};
+use berth_oci::RepositoryName;
 use futures::TryStreamExt;
 use ulid::Ulid;
 
@@ -13,7 +13,7 @@ use super::contents::{Digests, Readable};
 use super::{Candidate, Collection, Round, Untagged, Why};
 use crate::store::dead::Dead;
 use crate::store::error::Result;
-use crate::store::layout::{Key, LinkName};
+use crate::store::layout::Key;
 use crate::store::manifest::record_key;
 
 /// What was seen in one repository.
@@ -27,9 +27,6 @@ struct Seen {
     recorded: Digests,
     is_damaged: bool,
 }
-
-/// A link that keeps data, and where it is.
-pub(super) type Keeping = (RepositoryName, Digest, LinkName);
 
 impl Collection<'_> {
     /// Takes out of the round what something refers to, and says what that is.
@@ -91,12 +88,9 @@ impl Collection<'_> {
         {
             let intents = self.store.contents_of_intents(repository);
             futures::pin_mut!(intents);
-            while let Some(((_, name), readable)) = intents.try_next().await? {
-                seen.intended.insert(name.record);
-                // One that is damaged was torn by a power cut, and its request with it.
-                if let Readable::Whole(_) = readable {
-                    seen.add(&readable);
-                }
+            while let Some((record, children)) = intents.try_next().await? {
+                seen.intended.insert(record);
+                children.iter().for_each(|child| seen.named.insert(child));
             }
         }
         let mut new = Vec::new();
@@ -137,21 +131,21 @@ impl Collection<'_> {
         })
     }
 
-    /// Takes out what a link leads to, and says which link.
-    pub(super) async fn mark_data_again(&self, candidates: &mut Vec<Candidate>) -> Result<HashMap<Ulid, Keeping>> {
+    /// Takes out what a link leads to, and says what that is.
+    pub(super) async fn mark_data_again(&self, candidates: &mut Vec<Candidate>) -> Result<HashSet<Key>> {
         let named: HashSet<Ulid> = candidates.iter().filter_map(|candidate| data_of(&candidate.key)).collect();
-        let mut kept = HashMap::new();
+        let mut linked = HashSet::new();
         for repository in self.repositories().await? {
             let links = self.store.scan_links(&repository);
             futures::pin_mut!(links);
-            while let Some((digest, link)) = links.try_next().await? {
+            while let Some((_, link)) = links.try_next().await? {
                 if named.contains(&link.data) {
-                    kept.insert(link.data, (repository.clone(), digest, link));
+                    linked.insert(Key::Data(link.data));
                 }
             }
         }
-        candidates.retain(|candidate| data_of(&candidate.key).is_some_and(|data| !kept.contains_key(&data)));
-        Ok(kept)
+        candidates.retain(|candidate| !linked.contains(&candidate.key));
+        Ok(linked)
     }
 }
 
