@@ -3,7 +3,7 @@
 //! Rooms: `registry_process` (a registry that a test owns), `certificate` (what it proves itself with), `port` (where it
 //! listens), `http` (our own client, which can break off), `image` (small images, the same on every run), `tool` (other
 //! people's clients), `containerd_process` (a container runtime that a test owns), `fragile_disk` (a file system that can lose its
-//! power).
+//! power), `s3_server` (a bucket), `s3_proxy` (what stands before it).
 //!
 //! And for tests on a cluster: `cluster` (which one, and whose turn it is), `temp_namespace`, `managed_registry` (a Registry as
 //! its user has it), `push` (images that run), `pod` (real pulls), `audit` (who wrote what to the API server),
@@ -23,6 +23,8 @@ pub mod port;
 pub mod port_forward;
 pub mod push;
 pub mod registry_process;
+pub mod s3_proxy;
+pub mod s3_server;
 pub mod temp_namespace;
 pub mod tool;
 

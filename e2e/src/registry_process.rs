@@ -34,6 +34,8 @@ pub enum Storage<'a> {
     Directory,
     /// A directory that is there.
     At(&'a Path),
+    /// The bucket of this `storage.s3`.
+    Bucket(&'a Value),
     /// The memory of the process.
     Memory,
 }
@@ -91,10 +93,11 @@ impl RegistryProcess {
         });
         let root = match storage {
             Storage::At(root) => root.to_path_buf(),
-            Storage::Directory | Storage::Memory => folder.path().join("root"),
+            Storage::Directory | Storage::Bucket(_) | Storage::Memory => folder.path().join("root"),
         };
         match storage {
             Storage::Directory | Storage::At(_) => config["storage"]["filesystem"] = json!({"rootdirectory": root}),
+            Storage::Bucket(section) => config["storage"]["s3"] = section.clone(),
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::registry_process::{PASSWORD, RegistryProcess, Security, Storage, USER};
+use berth_e2e::s3_server::{S3Program, S3Server};
 use berth_e2e::tool::Bench;
 use serde_yaml::Value;
 
@@ -38,6 +39,18 @@ async fn version_1_1_over_plain_http_from_memory() -> Result<()> {
 #[tokio::test]
 async fn the_main_branch_over_tls_with_a_password_from_memory() -> Result<()> {
     conforms("dev", Storage::Memory, Security::TlsAndPassword).await
+}
+
+#[tokio::test]
+async fn the_main_branch_over_tls_with_a_password_from_a_bucket_of_minio() -> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    conforms("dev", Storage::Bucket(&S3Server::section(&server.endpoint())), Security::TlsAndPassword).await
+}
+
+#[tokio::test]
+async fn the_main_branch_over_plain_http_from_a_bucket_of_versitygw() -> Result<()> {
+    let server = S3Server::start(S3Program::Versitygw)?;
+    conforms("dev", Storage::Bucket(&S3Server::section(&server.endpoint())), Security::None).await
 }
 
 async fn conforms(version: &str, storage: Storage<'_>, security: Security) -> Result<()> {

@@ -42,7 +42,7 @@ mod upload;
 pub use blob::Blob;
 pub use check::{Checked, Finding, Severity};
 pub use collect::{Collected, Garbage, LastCollection, Tell, Terms, Told, Why};
-pub use driver::{ContentStream, Page};
+pub use driver::{ContentStream, Honoured, Page, UnfitError};
 pub use error::{BodyError, Result, StoreError, StoreErrorKind};
 pub use manifest::{PutManifestError, StoredManifest};
 pub use referrer::Referrers;
@@ -63,7 +63,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The configuration names none, or more than one.
-    #[error("storage must be exactly one of filesystem and inmemory")]
+    #[error("storage must be exactly one of filesystem, s3 and inmemory")]
     NotOne,
     /// There is nothing to look at from outside the process.
     #[error("storage.inmemory: what is kept in memory can only be seen by the process that keeps it")]
@@ -71,6 +71,9 @@ pub enum OpenError {
     /// The directory cannot be used.
     #[error("storage.filesystem.rootdirectory: {0}")]
     Posix(#[from] driver::OpenPosixError),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] driver::OpenBucketError),
 }
 
 impl Store {
@@ -79,11 +82,12 @@ impl Store {
     /// # Errors
     /// When it cannot be used; the message says what to change.
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let store = match (&config.filesystem, &config.inmemory) {
-            (Some(filesystem), None) => Self::posix(&filesystem.rootdirectory)?,
-            (None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
-            (None, Some(_)) => Self::in_memory(),
-            (Some(_), Some(_)) => return Err(OpenError::NotOne),
+        let store = match (&config.filesystem, &config.s3, &config.inmemory) {
+            (Some(filesystem), None, None) => Self::posix(&filesystem.rootdirectory)?,
+            (None, None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
+            (None, Some(bucket), None) => Self::on(Arc::new(Object::s3(bucket)?)),
+            (None, None, Some(_)) => Self::in_memory(),
+            _ => return Err(OpenError::NotOne),
         };
         Ok(store.maintained_as(&config.maintenance))
     }
@@ -98,11 +102,12 @@ impl Store {
     /// # Errors
     /// When there is none, or it is of a kind that ends with its process.
     pub fn open_to_read(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let root = config.filesystem.clone().unwrap_or_default().rootdirectory;
-        if config.inmemory.is_some() {
-            return Err(OpenError::NotKept);
-        }
-        Ok(Self::on(Arc::new(Posix::open_to_read(&root)?)).maintained_as(&config.maintenance))
+        let driver: Arc<dyn Driver> = match (&config.filesystem, &config.s3, &config.inmemory) {
+            (_, _, Some(_)) => return Err(OpenError::NotKept),
+            (None, Some(bucket), None) => Arc::new(Object::s3(bucket)?),
+            (filesystem, ..) => Arc::new(Posix::open_to_read(&filesystem.clone().unwrap_or_default().rootdirectory)?),
+        };
+        Ok(Self::on(driver).maintained_as(&config.maintenance))
     }
 
     /// Storage in a directory.
@@ -115,7 +120,15 @@ impl Store {
 
     /// Storage that ends with the process.
     pub fn in_memory() -> Self {
-        Self::on(Arc::new(Object::new(Arc::new(object_store::memory::InMemory::new()))))
+        Self::on(Arc::new(Object::in_memory()))
+    }
+
+    /// Finds out by trying whether the place keeps what storage needs of it.
+    ///
+    /// # Errors
+    /// When it does not, or cannot be asked; the message says what to change.
+    pub async fn probe(&self) -> std::result::Result<Honoured, UnfitError> {
+        self.driver.probe().await
     }
 
     /// The same storage, with another limit for how long an upload may take.

@@ -23,6 +23,9 @@ use berth_e2e::fragile_disk::{FragileDisk, Loss};
 use berth_e2e::http::Client;
 use berth_e2e::image::Manifest;
 use berth_e2e::registry_process::{RegistryProcess, Security, Storage};
+use berth_e2e::s3_proxy::S3Proxy;
+use berth_e2e::s3_server::{S3Program, S3Server};
+use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -32,6 +35,10 @@ use shelf::Shelf;
 use worker::Worker;
 
 const KILLS: u64 = 250;
+/// Of each form.
+const KILLS_ON_A_BUCKET: u64 = 50;
+/// Of a thousand requests to the bucket.
+const FAULTS: u32 = 20;
 /// By default; the thousand take five minutes (`BERTH_E2E_POWER_CUTS`).
 const POWER_CUTS: u64 = 200;
 const CLIENTS: u64 = 10;
@@ -49,6 +56,8 @@ struct World {
     boots: watch::Receiver<u64>,
     /// Whether the disk loses its power, and not only the registry its life.
     power_cuts: bool,
+    /// Whether the registry is to be told now and then that storage failed.
+    storage_fails: bool,
     stop: AtomicBool,
     /// Answers that a healthy registry does not give.
     complaints: Mutex<Vec<String>>,
@@ -80,12 +89,23 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_registry_is_killed_250_times() -> Result<()> {
-    end_again_and_again(KILLS, false, None).await
+    end_again_and_again(KILLS, Place::Directory, false).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_manifest_names_is_lost_when_registry_and_collector_are_killed_250_times() -> Result<()> {
-    end_again_and_again(KILLS, true, None).await
+    end_again_and_again(KILLS, Place::Directory, true).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_a_registry_on_a_bucket_behind_a_bad_network_is_killed_100_times()
+-> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    for collects in [false, true] {
+        let proxy = S3Proxy::start(&server).await?;
+        end_again_and_again(KILLS_ON_A_BUCKET, Place::Bucket(&proxy), collects).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,21 +117,53 @@ async fn nothing_acknowledged_is_lost_when_the_power_is_cut_again_and_again() ->
     }
     let cuts = std::env::var("BERTH_E2E_POWER_CUTS").map_or(Ok(POWER_CUTS), |cuts| cuts.parse())?;
     for collects in [false, true] {
-        end_again_and_again(cuts / 2, collects, Some(FragileDisk::mount()?)).await?;
+        let disk = FragileDisk::mount()?;
+        end_again_and_again(cuts / 2, Place::Disk(&disk), collects).await?;
     }
     Ok(())
 }
 
+/// Where the registry keeps its bytes.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Directory,
+    /// On a disk that loses its power.
+    Disk(&'a FragileDisk),
+    /// In a bucket that is reached over a bad network.
+    Bucket(&'a S3Proxy),
+}
+
+impl Place<'_> {
+    /// From now on nothing goes wrong on the way.
+    fn is_calm(self) {
+        if let Self::Bucket(proxy) = self {
+            proxy.spoil(0);
+        }
+    }
+
+    fn is_rough(self) {
+        if let Self::Bucket(proxy) = self {
+            proxy.spoil(FAULTS);
+        }
+    }
+}
+
 /// Ends the registry, and with it whatever collects garbage, by a kill or by a power cut of the disk.
-async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk>) -> Result<()> {
+async fn end_again_and_again(ends: u64, place: Place<'_>, collects: bool) -> Result<()> {
     let seed = match std::env::var("BERTH_E2E_SEED") {
         Ok(seed) => seed.parse().context("BERTH_E2E_SEED")?,
         Err(_) => fastrand::u64(..),
     };
     println!("BERTH_E2E_SEED={seed}");
     let began = Instant::now();
-    let storage = disk.as_ref().map_or(Storage::Directory, |disk| Storage::At(disk.path()));
     let settings = if collects { collector::settings() } else { serde_json::json!({}) };
+    let section = if let Place::Bucket(proxy) = place { S3Server::section(&proxy.endpoint()) } else { Json::Null };
+    let storage = match place {
+        Place::Directory => Storage::Directory,
+        Place::Disk(disk) => Storage::At(disk.path()),
+        Place::Bucket(_) => Storage::Bucket(&section),
+    };
+    let disk = if let Place::Disk(disk) = place { Some(disk) } else { None };
     let mut registry = RegistryProcess::start_with(storage, Security::None, settings).await?;
     let (boot, boots) = watch::channel(1);
     let world = Arc::new(World {
@@ -120,6 +172,7 @@ async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk
         shelf: Shelf::default(),
         boots,
         power_cuts: disk.is_some(),
+        storage_fails: matches!(place, Place::Bucket(_)),
         stop: AtomicBool::new(false),
         complaints: Mutex::default(),
         named: Mutex::default(),
@@ -129,7 +182,7 @@ async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk
         (0..CLIENTS).map(|number| tokio::spawn(Worker::new(Arc::clone(&world), number, seed).run())).collect();
 
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut collector = Collector::default();
+    let mut collector = Collector::beside(world.storage_fails);
     let mut loss = Loss::default();
     // A collector comes to its deletions late, and on that disk all takes longer.
     let lengthening = if collects && disk.is_some() { 3 } else { 1 };
@@ -145,20 +198,27 @@ async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk
             collector.has_time().await?;
         }
         registry.kill9()?;
-        if let Some(disk) = &disk {
-            collector.is_killed()?;
-            loss += disk.cut_power(&mut random);
+        match place {
+            Place::Directory => {}
+            Place::Disk(disk) => {
+                collector.is_killed()?;
+                loss += disk.cut_power(&mut random);
+            }
+            Place::Bucket(proxy) => proxy.is_quiet().await,
         }
+        place.is_calm();
         world.history.died();
         if end % 25 == 0 {
             is_clean(&registry)?;
         }
         registry.restart().await?;
+        place.is_rough();
         boot.send(end + 1)?;
         if clients.iter().any(JoinHandle::is_finished) {
             break; // it gave up, and says below why
         }
     }
+    place.is_calm();
     world.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await?.with_context(|| format!("BERTH_E2E_SEED={seed}\n{}", registry.log_end()))?;
@@ -178,6 +238,14 @@ async fn end_again_and_again(ends: u64, collects: bool, disk: Option<FragileDisk
     if disk.is_some() {
         println!("what was not synced when the power was cut: {loss:?}");
         ensure!(loss.lost > 0 && loss.torn > 0, "the power cuts took nothing: the test has lost its teeth");
+    }
+    if let Place::Bucket(proxy) = place {
+        let complaints = world.complaints().len();
+        println!(
+            "on the way to the bucket: {:?}; {complaints} requests were answered that storage failed",
+            proxy.take_seen()
+        );
+        ensure!(complaints < world.history.acknowledged_changes() / 5, "{complaints}: retries do not help");
     }
     if collects {
         let refused = world.collected.load(Ordering::Relaxed);

@@ -6,6 +6,7 @@
 mod environment;
 mod keys;
 mod load;
+mod s3;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::load::{ConfigError, Warning, load};
+pub use self::s3::{S3, Secret};
 use crate::{Duration, Schedule};
 
 /// The whole file.
@@ -91,6 +93,9 @@ pub struct Storage {
     /// A directory, local or shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
+    /// A bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
     /// The memory of this process: for trying things out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inmemory: Option<InMemory>,
@@ -98,6 +103,16 @@ pub struct Storage {
     pub delete: Delete,
     /// Housekeeping.
     pub maintenance: Maintenance,
+}
+
+impl Storage {
+    /// How many places are named. There must be one.
+    fn places(&self) -> usize {
+        [self.filesystem.is_some(), self.s3.is_some(), self.inmemory.is_some()]
+            .into_iter()
+            .filter(|named| *named)
+            .count()
+    }
 }
 
 /// `storage.filesystem`

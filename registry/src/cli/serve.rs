@@ -64,10 +64,17 @@ fn parts(config: &Config) -> anyhow::Result<(Option<Arc<ServerConfig>>, Admin)> 
     Ok((tls, admin))
 }
 
-/// Opens storage on a thread that may wait for disks.
+/// Opens storage, on a thread that may wait for disks, and makes sure that it can be relied on.
 async fn open(config: &Config) -> anyhow::Result<Store> {
     let storage = config.storage.clone();
-    Ok(tokio::task::spawn_blocking(move || Store::open(&storage)).await??)
+    let store = tokio::task::spawn_blocking(move || Store::open(&storage)).await??;
+    if !store.probe().await?.conditional_overwrite {
+        tracing::warn!(
+            "the store ignores the condition of a write (If-Match), or looks first and writes afterwards: a tag that is written \
+             while the image is deleted that it named before may be lost"
+        );
+    }
+    Ok(store)
 }
 
 fn warn_if_open(config: &Config, api: &TcpListener) {

@@ -21,25 +21,30 @@ pub(super) async fn pull(
     digest: &Digest,
     request: &Parts,
 ) -> Result<Response, ApiError> {
-    let blob = app.store.blob(repository, digest).await?.ok_or_else(|| ApiError::BlobUnknown(digest.clone()))?;
+    let is_known = conditional::is_known(&request.headers, digest);
+    let is_body_wanted = request.method != Method::HEAD && !is_known;
+    let selected = |size| select(conditional::range(&request.headers, digest), size);
+    let wanted = |size| selected(size).range(size).filter(|_| is_body_wanted);
+    let blob = app.store.blob(repository, digest, wanted).await?;
+    let blob = blob.ok_or_else(|| ApiError::BlobUnknown(digest.clone()))?;
     let mut headers = identity(digest, FOREVER);
-    if conditional::is_known(&request.headers, digest) {
+    if is_known {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     let size = blob.size();
+    let selected = selected(size);
+    let range = selected.range(size).ok_or(ApiError::Range { size })?;
     put(&mut headers, header::CONTENT_TYPE, "application/octet-stream");
     put(&mut headers, header::ACCEPT_RANGES, "bytes");
-    let (status, range) = match select(conditional::range(&request.headers, digest), size) {
-        Selection::Whole => (StatusCode::OK, 0..size),
+    put(&mut headers, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
+    let status = match selected {
         Selection::Part(range) => {
             put(&mut headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", range.start, range.end - 1));
-            (StatusCode::PARTIAL_CONTENT, range)
+            StatusCode::PARTIAL_CONTENT
         }
-        Selection::Unsatisfiable => return Err(ApiError::Range { size }),
+        Selection::Whole | Selection::Unsatisfiable => StatusCode::OK,
     };
-    put(&mut headers, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
-    let body = if request.method == Method::HEAD { Body::empty() } else { Body::from_stream(blob.stream(range)) };
-    Ok((status, headers, body).into_response())
+    Ok((status, headers, blob.bytes().map_or_else(Body::empty, Body::from_stream)).into_response())
 }
 
 /// `DELETE /v2/<name>/blobs/<digest>`

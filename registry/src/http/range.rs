@@ -13,6 +13,17 @@ pub(super) enum Selection {
     Unsatisfiable,
 }
 
+impl Selection {
+    /// The bytes, of a blob of `size`. `None`: there is nothing to send.
+    pub(super) fn range(&self, size: u64) -> Option<Range<u64>> {
+        match self {
+            Self::Whole => Some(0..size),
+            Self::Part(range) => Some(range.clone()),
+            Self::Unsatisfiable => None,
+        }
+    }
+}
+
 /// Reads a `Range` header against a blob of `size` bytes.
 ///
 /// What cannot be understood, another unit, and several ranges at once are answered with the whole ("A server MAY ignore

@@ -9,25 +9,26 @@ use futures::Stream;
 use ulid::Ulid;
 
 use super::body;
-use super::driver::{Content, ContentStream, Stage};
+use super::driver::{ContentStream, Stage};
 use super::error::{BodyError, Result};
 use super::layout::{Key, LinkName, Prefix, decode};
 use super::{Store, UploadError};
 
 /// A blob that has been found in a repository.
 pub struct Blob {
-    content: Content,
+    size: u64,
+    bytes: Option<ContentStream>,
 }
 
 impl Blob {
     /// Its size in bytes.
     pub const fn size(&self) -> u64 {
-        self.content.size()
+        self.size
     }
 
-    /// The bytes of a range, which must lie within the blob.
-    pub fn stream(self, range: Range<u64>) -> ContentStream {
-        self.content.stream(range)
+    /// The bytes that were wanted of it, if any were.
+    pub fn bytes(self) -> Option<ContentStream> {
+        self.bytes
     }
 }
 
@@ -37,19 +38,29 @@ const MOST_LINKS: usize = 1000;
 const MOST_HINTS: usize = 16;
 
 impl Store {
-    /// The blob, if this repository links it.
+    /// The blob, if this repository links it, and the range of it that `wanted` says when it is told the size.
     ///
     /// # Errors
     /// When storage fails.
-    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<Blob>> {
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        wanted: impl Fn(u64) -> Option<Range<u64>> + Send,
+    ) -> Result<Option<Blob>> {
         // A link that leads nowhere may be a duplicate that was just collected, of which a younger one stands.
         for _ in 0..2 {
             let links = self.links(repository, digest).await?;
-            for link in &links {
-                if let Some(content) = self.driver.open(&Key::Data(link.data)).await?
-                    && content.size() == link.size
-                {
-                    return Ok(Some(Blob { content }));
+            for link in links.iter().copied() {
+                let found = match wanted(link.size) {
+                    None => self.leads_somewhere(link).await?.then_some(None),
+                    Some(range) => {
+                        let content = self.driver.open(&Key::Data(link.data), range).await?;
+                        content.filter(|content| content.size() == link.size).map(|content| Some(content.stream()))
+                    }
+                };
+                if let Some(bytes) = found {
+                    return Ok(Some(Blob { size: link.size, bytes }));
                 }
             }
             if links.is_empty() {
@@ -221,7 +232,7 @@ impl Store {
     ) -> Result<Option<LinkName>> {
         let deadline = self.deadline();
         let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: dying.size };
-        if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data)).await? {
+        if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data), dying.size).await? {
             return Ok(None);
         }
         let values = vec![(link_key(repository, digest, fresh), Bytes::new())];

@@ -135,7 +135,7 @@ impl Check<'_> {
         for name in self.names::<LinkName>(&Prefix::Links(repository.clone(), digest.clone())).await? {
             let first_time = self.seen.insert(name.data);
             let key = link_key(repository, digest, name);
-            match self.store.driver.open(&Key::Data(name.data)).await? {
+            match self.store.driver.open(&Key::Data(name.data), 0..name.size).await? {
                 Some(content) if content.size() == name.size => {
                     readable = true;
                     // Data of one ULID has one digest, so it is read once however many repositories link it.
@@ -158,7 +158,7 @@ impl Check<'_> {
         self.checked.blobs += 1;
         self.checked.bytes += size;
         let mut hasher = Hasher::new(digest.algorithm());
-        let mut stream = content.stream(0..size);
+        let mut stream = content.stream();
         while let Some(piece) = stream.next().await {
             hasher.update(&piece.map_err(|error| StoreError::io(format!("read {digest}"), error))?);
         }

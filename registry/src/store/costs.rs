@@ -2,6 +2,7 @@
 //! so they must not creep.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -45,9 +46,9 @@ impl<D: Driver> Driver for Counting<D> {
         self.behind.stage(key).await
     }
 
-    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool> {
+    async fn duplicate(&self, from: &Key, to: &Key, size: u64) -> Result<bool> {
         self.count("duplicate");
-        self.behind.duplicate(from, to).await
+        self.behind.duplicate(from, to, size).await
     }
 
     async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
@@ -65,9 +66,9 @@ impl<D: Driver> Driver for Counting<D> {
         self.behind.size(key).await
     }
 
-    async fn open(&self, key: &Key) -> Result<Option<Content>> {
+    async fn open(&self, key: &Key, range: Range<u64>) -> Result<Option<Content>> {
         self.count("open");
-        self.behind.open(key).await
+        self.behind.open(key, range).await
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
@@ -149,7 +150,7 @@ async fn costs<D: Driver + 'static>(driver: D) -> Vec<(&'static str, String)> {
     let mut costs = Vec::new();
     let config = digest_of(b"config");
 
-    assert!(store.blob(&repository(), &config).await.unwrap().is_none());
+    assert!(store.blob(&repository(), &config, |_| None).await.unwrap().is_none());
     costs.push(("HEAD of a blob that is not there", take()));
 
     store.put_blob(&repository(), &config, body(b"config")).await.unwrap();
@@ -169,8 +170,10 @@ async fn costs<D: Driver + 'static>(driver: D) -> Vec<(&'static str, String)> {
         store.put_blob(&repository(), &digest_of(layer.as_bytes()), body(layer.as_bytes())).await.unwrap();
     }
     take();
-    assert!(store.blob(&repository(), &config).await.unwrap().is_some());
-    costs.push(("HEAD or GET of a blob", take()));
+    assert!(store.blob(&repository(), &config, |_| None).await.unwrap().is_some());
+    costs.push(("HEAD of a blob", take()));
+    assert!(store.blob(&repository(), &config, |size| Some(0..size)).await.unwrap().is_some());
+    costs.push(("GET of a blob", take()));
 
     let bytes = image();
     let manifest = Manifest::parse(ManifestKind::OciManifest, &bytes).unwrap();
@@ -199,9 +202,10 @@ async fn no_request_costs_more_operations_than_it_is_known_to() {
         ("blob in one request", "1 create, 1 leave, 3 list, 1 stage"),
         ("POST upload", ""),
         ("PATCH", "1 create, 1 list, 1 stage"),
-        ("PUT upload", "1 create, 1 join, 2 leave, 5 list, 1 remove, 2 size, 1 stage"),
+        ("PUT upload", "1 create, 1 duplicate, 2 leave, 5 list, 1 remove, 2 size, 1 stage"),
         ("PUT upload with the whole body", "1 create, 2 leave, 4 list, 1 stage"),
-        ("HEAD or GET of a blob", "1 list, 1 open"),
+        ("HEAD of a blob", "1 list, 1 size"),
+        ("GET of a blob", "1 list, 1 open"),
         ("PUT manifest with six children, by tag", "1 create, 1 leave, 13 list, 1 remove, 1 replace, 12 size"),
         ("HEAD or GET of a manifest by tag", "2 read"),
         ("HEAD or GET of a manifest by digest", "1 list, 1 read"),
@@ -210,7 +214,7 @@ async fn no_request_costs_more_operations_than_it_is_known_to() {
         ("DELETE tag", "1 read, 1 remove_tag_if"),
     ];
     let expected = expected.map(|(step, cost)| (step, cost.to_owned()));
-    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    let memory = Object::in_memory();
     assert_eq!(costs(memory).await, expected);
     let root = tempfile::tempdir().unwrap();
     assert_eq!(costs(Posix::open(root.path()).unwrap()).await, expected);
@@ -259,7 +263,7 @@ async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
     assert_eq!(syncs(), 10, "first manifest of a repository");
     put("v2").await;
     assert_eq!(syncs(), 6, "manifest by tag: record, its directory, the back-reference's; intent; tag, its directory");
-    store.blob(&repository(), &digest_of(b"config")).await.unwrap();
+    store.blob(&repository(), &digest_of(b"config"), |size| Some(0..size)).await.unwrap();
     store.manifest(&repository(), &Reference::Tag("v1".parse().unwrap())).await.unwrap();
     assert_eq!(syncs(), 0, "reading");
 }
@@ -267,7 +271,7 @@ async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
 #[tokio::test]
 async fn referrers_are_listed_once_however_many_there_are() {
     let counts = Arc::new(Mutex::new(BTreeMap::new()));
-    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    let memory = Object::in_memory();
     let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
     let subject = digest_of(b"subject");
     for n in 0..40 {
@@ -296,7 +300,7 @@ async fn referrers_are_listed_once_however_many_there_are() {
 #[tokio::test]
 async fn a_child_that_is_named_a_thousand_times_is_looked_for_once() {
     let counts = Arc::new(Mutex::new(BTreeMap::new()));
-    let memory = Object::new(Arc::new(object_store::memory::InMemory::new()));
+    let memory = Object::in_memory();
     let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
     store.put_blob(&repository(), &digest_of(b"config"), body(b"config")).await.unwrap();
     let bytes: Bytes = serde_json::json!({

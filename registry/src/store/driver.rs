@@ -5,6 +5,7 @@
 //! what is there. `conformance` holds every driver to this page.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ mod posix;
 pub(crate) use content::Content;
 pub use content::ContentStream;
 pub(crate) use object::Object;
+pub(crate) use object::OpenBucketError;
 pub(crate) use posix::{OpenPosixError, Posix};
 
 #[async_trait]
@@ -39,9 +41,9 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Begins a large new value. Nobody sees it before it is published.
     async fn stage(&self, key: Key) -> Result<Box<dyn Stage>>;
 
-    /// Makes `to` a value of its own with `from`'s bytes, without passing them through this process where the place can
-    /// do that. `false`: there is no `from`. Durable only after `create` with it in `also`.
-    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool>;
+    /// Makes `to` a value of its own with `from`'s bytes, `size` of them, without passing them through this process where the
+    /// place can do that. `false`: there is no `from`. Durable only after `create` with it in `also`.
+    async fn duplicate(&self, from: &Key, to: &Key, size: u64) -> Result<bool>;
 
     /// Makes `to` a value of the bytes of `parts`, one after another. `false`: a part is gone. Durable as in `duplicate`.
     async fn join(&self, parts: &[Key], to: &Key) -> Result<bool>;
@@ -52,14 +54,16 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// The size of a value, in bytes.
     async fn size(&self, key: &Key) -> Result<Option<u64>>;
 
-    /// A large value, to be read in pieces. It stays readable to its end even if the key is removed meanwhile.
-    async fn open(&self, key: &Key) -> Result<Option<Content>>;
+    /// A range of a large value, to be read in pieces; the range must lie within it. It stays readable to its end even if the key
+    /// is removed meanwhile.
+    async fn open(&self, key: &Key, range: Range<u64>) -> Result<Option<Content>>;
 
     /// Up to `limit` of the names below a prefix, in no order.
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>>;
 
-    /// Up to `limit` of the names below a prefix that are greater than `after`, in bytewise order. The names are as they
-    /// stand in keys (repositories [`encode`](super::layout::encode)d).
+    /// Up to `limit` of the names below a prefix that come after `after`, in the bytewise order of keys: a name that has others
+    /// below it counts with its slash. The names are as they stand in keys (repositories
+    /// [`encode`](super::layout::encode)d).
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>>;
 
     /// Every name below a prefix, however deep, as it goes on after the prefix; names of one directory follow each other.
@@ -84,7 +88,26 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
 
     /// Removes what staging left behind when a process died.
     async fn sweep(&self) -> Result<()>;
+
+    /// Finds out by trying, once at start-up, whether the place keeps what this page asks for, and adapts to what it does not
+    /// honour where that can be done without.
+    async fn probe(&self) -> std::result::Result<Honoured, UnfitError> {
+        Ok(Honoured { conditional_overwrite: true })
+    }
 }
+
+/// What a place was seen to honour beyond what it must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Honoured {
+    /// A write on the condition that nobody else wrote since. Without it a tag that is written in the moment in which the image
+    /// is deleted that it named before may be lost.
+    pub conditional_overwrite: bool,
+}
+
+/// The place does not keep what it must, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UnfitError(pub(crate) String);
 
 /// A value under construction. Dropped, it leaves nothing behind.
 #[async_trait]
@@ -103,4 +126,9 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Whether there are more after them.
     pub more: bool,
+}
+
+/// A directory's place in a list: its name counts with the slash behind it, as in the keys.
+fn in_order(name: &str) -> String {
+    format!("{name}/")
 }

@@ -43,7 +43,15 @@ impl StoreError {
     }
 
     pub(crate) fn other(doing: impl fmt::Display, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { doing: doing.to_string(), kind: StoreErrorKind::Other, source: source.into() }
+        Self::of_kind(StoreErrorKind::Other, doing, source)
+    }
+
+    pub(crate) fn of_kind(
+        kind: StoreErrorKind,
+        doing: impl fmt::Display,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { doing: doing.to_string(), kind, source: source.into() }
     }
 
     pub(crate) fn io(doing: impl fmt::Display, source: io::Error) -> Self {
@@ -53,7 +61,7 @@ impl StoreError {
             _ if too_many_open_files(&source) => StoreErrorKind::Overloaded,
             _ => StoreErrorKind::Other,
         };
-        Self { doing: doing.to_string(), kind, source: source.into() }
+        Self::of_kind(kind, doing, source)
     }
 }
 

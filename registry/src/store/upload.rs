@@ -187,7 +187,11 @@ impl Store {
         }
         if !self.adopt(state.repository(), digest, state.offset()).await? {
             let data = Ulid::generate();
-            if !self.driver.join(&keys, &Key::Data(data)).await? {
+            let made = match keys.as_slice() {
+                [only] => self.driver.duplicate(only, &Key::Data(data), state.offset()).await?,
+                parts => self.driver.join(parts, &Key::Data(data)).await?,
+            };
+            if !made {
                 return Err(UploadError::Unknown);
             }
             self.link_to_own(state.repository(), digest, data, state.offset()).await?;
@@ -207,8 +211,8 @@ impl Store {
         }
         let segments = progress.branch(state).ok_or(UploadError::Unknown)?;
         for segment in segments.iter().filter(|segment| segment.name.start >= state.hashed()) {
-            let content = self.driver.open(&segment.key(state)).await?.ok_or(UploadError::Unknown)?;
-            let mut stream = content.stream(0..segment.size);
+            let opened = self.driver.open(&segment.key(state), 0..segment.size).await?;
+            let mut stream = opened.ok_or(UploadError::Unknown)?.stream();
             while let Some(piece) = stream.next().await {
                 let piece = piece.map_err(|error| StoreError::io("read a segment", error))?;
                 hasher = tokio::task::spawn_blocking(move || {

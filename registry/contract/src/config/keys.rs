@@ -30,9 +30,38 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
     ("storage.filesystem.rootdirectory", Text),
     ("storage.filesystem.maxthreads", None),
     ("storage.inmemory", Read),
-    ("storage.azure", Refused("this version stores in a directory only")),
-    ("storage.gcs", Refused("this version stores in a directory only")),
-    ("storage.s3", Refused("this version stores in a directory only")),
+    ("storage.azure", Refused("this version stores in a directory or in a bucket of S3 only")),
+    ("storage.gcs", Refused("this version stores in a directory or in a bucket of S3 only")),
+    ("storage.s3.accesskey", Text),
+    ("storage.s3.secretkey", Text),
+    ("storage.s3.region", Text),
+    ("storage.s3.regionendpoint", Text),
+    ("storage.s3.forcepathstyle", Read),
+    ("storage.s3.accelerate", RefusedUnless("false", "give the address as storage.s3.regionendpoint")),
+    ("storage.s3.usedualstack", RefusedUnless("false", "give the address as storage.s3.regionendpoint")),
+    ("storage.s3.bucket", Text),
+    ("storage.s3.encrypt", Read),
+    ("storage.s3.keyid", Text),
+    ("storage.s3.secure", Read),
+    (
+        "storage.s3.skipverify",
+        RefusedUnless(
+            "false",
+            "whoever answers would be believed: name who signs the certificate in storage.s3.cabundle",
+        ),
+    ),
+    ("storage.s3.cabundle", Text),
+    ("storage.s3.v4auth", RefusedUnless("true", "requests are signed by version 4 only")),
+    ("storage.s3.chunksize", None),
+    ("storage.s3.multipartcopychunksize", None),
+    ("storage.s3.multipartcopymaxconcurrency", None),
+    ("storage.s3.multipartcopythresholdsize", None),
+    ("storage.s3.rootdirectory", Text),
+    ("storage.s3.storageclass", Text),
+    ("storage.s3.objectacl", RefusedUnless("private", "access is the business of the bucket's policy")),
+    ("storage.s3.useragent", None),
+    ("storage.s3.loglevel", None),
+    ("storage.s3.redirectendpoint", None),
     ("storage.tag", None),
     ("storage.delete.enabled", Read),
     ("storage.redirect", None),
@@ -89,8 +118,13 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
 ];
 
 /// Keys that must stand where the section that holds them does.
-pub(super) const REQUIRED: &[(&str, &str)] =
-    &[("auth.htpasswd", "path"), ("auth.nodes", "path"), ("http.tls", "certificate"), ("http.tls", "key")];
+pub(super) const REQUIRED: &[(&str, &str)] = &[
+    ("auth.htpasswd", "path"),
+    ("auth.nodes", "path"),
+    ("http.tls", "certificate"),
+    ("http.tls", "key"),
+    ("storage.s3", "bucket"),
+];
 
 /// Where a path stands in the tree of [`KEYS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

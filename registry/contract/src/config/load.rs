@@ -5,7 +5,7 @@ use std::fmt;
 use serde_yaml::{Mapping, Value};
 
 use super::keys::{Effect, Place, REQUIRED, nearest, place};
-use super::{Config, Filesystem, environment};
+use super::{Config, Filesystem, S3, environment};
 
 /// Something in the configuration that nothing comes of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ pub fn load(
     }
     let mut config = deserialize(read)?;
     refuse_contradictions(&config)?;
-    if config.storage.filesystem.is_none() && config.storage.inmemory.is_none() {
+    if config.storage.places() == 0 {
         config.storage.filesystem = Some(Filesystem::default());
     }
     Ok((config, warnings))
@@ -174,7 +174,7 @@ fn read_value(
         Place::Key(Effect::Refused(reason)) if !is_empty(&value) => {
             return Err(ConfigError::Refused { path: path.into(), reason });
         }
-        Place::Key(Effect::RefusedUnless(only, reason)) if !is_empty(&value) && value != *only => {
+        Place::Key(Effect::RefusedUnless(only, reason)) if !is_empty(&value) && as_text(value.clone()) != *only => {
             return Err(ConfigError::Refused { path: path.into(), reason });
         }
         Place::Key(Effect::Refused(_) | Effect::RefusedUnless(..)) => {}
@@ -257,8 +257,13 @@ fn without(mut document: Value, path: &[String]) -> Value {
 }
 
 fn refuse_contradictions(config: &Config) -> Result<(), ConfigError> {
-    if config.storage.filesystem.is_some() && config.storage.inmemory.is_some() {
-        return Err(ConfigError::Contradiction("storage.filesystem and storage.inmemory exclude each other"));
+    if config.storage.places() > 1 {
+        return Err(ConfigError::Contradiction(
+            "storage.filesystem, storage.s3 and storage.inmemory exclude each other",
+        ));
+    }
+    if let Some(contradiction) = config.storage.s3.as_ref().and_then(S3::contradiction) {
+        return Err(ConfigError::Contradiction(contradiction));
     }
     if config.http.secret.is_some() && config.http.secretfile.is_some() {
         return Err(ConfigError::Contradiction("http.secret and http.secretfile exclude each other"));

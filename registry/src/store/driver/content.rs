@@ -11,19 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
-/// A large value that has been opened.
+/// A range of a large value that has been opened.
 pub(crate) struct Content {
     size: u64,
-    source: Source,
-}
-
-enum Source {
-    File { file: Arc<File>, reads: FileReads },
-    Object(Box<dyn FnOnce(Range<u64>) -> BoxStream<'static, io::Result<Bytes>> + Send>),
+    stream: ContentStream,
 }
 
 /// How a file's bytes are best had.
@@ -36,29 +31,22 @@ pub(crate) enum FileReads {
 }
 
 impl Content {
-    pub(crate) const fn of_file(file: Arc<File>, size: u64, reads: FileReads) -> Self {
-        Self { size, source: Source::File { file, reads } }
+    pub(crate) fn of_file(file: Arc<File>, size: u64, reads: FileReads, range: Range<u64>) -> Self {
+        Self { size, stream: ContentStream(Inner::File(FileStream::new(file, reads, range))) }
     }
 
-    pub(crate) fn of_object(
-        size: u64,
-        open: impl FnOnce(Range<u64>) -> BoxStream<'static, io::Result<Bytes>> + Send + 'static,
-    ) -> Self {
-        Self { size, source: Source::Object(Box::new(open)) }
+    pub(crate) fn of_object(size: u64, stream: BoxStream<'static, io::Result<Bytes>>) -> Self {
+        Self { size, stream: ContentStream(Inner::Object(stream)) }
     }
 
+    /// The size of the whole value, in bytes.
     pub(crate) const fn size(&self) -> u64 {
         self.size
     }
 
-    /// The bytes of a range, which must lie within the value.
-    pub(crate) fn stream(self, range: Range<u64>) -> ContentStream {
-        ContentStream(match self.source {
-            Source::File { file, reads } => Inner::File(FileStream::new(file, reads, range)),
-            // A range of nothing cannot be asked for in HTTP.
-            Source::Object(_) if range.is_empty() => Inner::Object(futures::stream::empty().boxed()),
-            Source::Object(open) => Inner::Object(open(range)),
-        })
+    /// The bytes of the range.
+    pub(crate) fn stream(self) -> ContentStream {
+        self.stream
     }
 }
 
@@ -237,6 +225,8 @@ impl Drop for Piece {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+
     use super::*;
 
     #[tokio::test]
@@ -247,8 +237,9 @@ mod tests {
         let file = Arc::new(file);
         let mut kept = Vec::new();
         for _ in 0..30 {
-            let content = Content::of_file(Arc::clone(&file), bytes.len() as u64, FileReads::CachedInline);
-            let pieces: Vec<Bytes> = content.stream(0..bytes.len() as u64).map(Result::unwrap).collect().await;
+            let size = bytes.len() as u64;
+            let content = Content::of_file(Arc::clone(&file), size, FileReads::CachedInline, 0..size);
+            let pieces: Vec<Bytes> = content.stream().map(Result::unwrap).collect().await;
             assert!(pieces.concat() == bytes);
             assert!(LARGE.lock().unwrap().in_use <= MOST_LARGE);
             kept.push(pieces);

@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,9 +148,9 @@ impl Posix {
         if all.len() >= MOST_INDEXES && !all.contains_key(prefix) {
             all.clear();
         }
-        Arc::clone(
-            all.entry(prefix.clone()).or_insert_with(|| Arc::new(Mutex::new(Names::new(self.directory(prefix))))),
-        )
+        let behind = if matches!(prefix, Prefix::Repositories) { "/" } else { "" };
+        let names = || Arc::new(Mutex::new(Names::new(self.directory(prefix), behind)));
+        Arc::clone(all.entry(prefix.clone()).or_insert_with(names))
     }
 
     /// Keeps the sorted names up with a write of this process.
@@ -200,7 +201,7 @@ impl Driver for Posix {
         Ok(Box::new(stage.of(self.clone(), key)))
     }
 
-    async fn duplicate(&self, from: &Key, to: &Key) -> Result<bool> {
+    async fn duplicate(&self, from: &Key, to: &Key, _size: u64) -> Result<bool> {
         let (from, to) = (self.path(from), self.path(to));
         self.on_pool(format!("link {}", to.display()), move |shared| {
             Ok(found(shared.durability.make(&to, || fs::hard_link(&from, &to)))?.is_some())
@@ -209,9 +210,6 @@ impl Driver for Posix {
     }
 
     async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
-        if let [only] = parts {
-            return self.duplicate(only, to).await;
-        }
         let parts: Vec<_> = parts.iter().map(|part| self.path(part)).collect();
         let to = self.path(to);
         self.on_pool(format!("join {}", to.display()), move |shared| stage::join(shared, &parts, &to)).await
@@ -226,11 +224,11 @@ impl Driver for Posix {
         Ok(metadata.map(|metadata| metadata.len()))
     }
 
-    async fn open(&self, key: &Key) -> Result<Option<Content>> {
+    async fn open(&self, key: &Key, range: Range<u64>) -> Result<Option<Content>> {
         let opened = found(File::open(self.path(key))).map_err(|error| failed("open", key, error))?;
         let Some(file) = opened else { return Ok(None) };
         let size = file.metadata().map_err(|error| failed("open", key, error))?.len();
-        Ok(Some(Content::of_file(Arc::new(file), size, self.shared.reads)))
+        Ok(Some(Content::of_file(Arc::new(file), size, self.shared.reads, range)))
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
@@ -286,9 +284,10 @@ impl Driver for Posix {
         let path = self.path(tag);
         self.on_pool(format!("write {tag}"), move |shared| {
             let mut pending = shared.durability.begin();
-            let staged = stage::write_whole(shared, &value)?;
+            let staged = FileStage::holding(&shared.root, &value)?;
+            staged.sync(&shared.durability)?;
             let lock = shared.locks.shared(&path)?;
-            shared.durability.make(&path, || fs::rename(&staged, &path))?;
+            staged.name(&shared.durability, &path)?;
             drop(lock);
             pending.gained(&path);
             pending.finish()

@@ -155,7 +155,9 @@ fn what_would_let_someone_in_if_it_were_ignored_is_refused() {
         ("http: {tls: {certificate: c, key: k, letsencrypt: {email: a@b}}}", "http.tls.letsencrypt"),
         ("http: {net: unix}", "http.net"),
         ("http: {prefix: /x}", "http.prefix"),
-        ("storage: {s3: {bucket: b}}", "storage.s3"),
+        ("storage: {gcs: {bucket: b}}", "storage.gcs"),
+        ("storage: {s3: {bucket: b, skipverify: true}}", "storage.s3.skipverify"),
+        ("storage: {s3: {bucket: b, accelerate: true}}", "storage.s3.accelerate"),
         ("proxy: {remoteurl: 'https://registry-1.docker.io'}", "proxy"),
         ("middleware: {registry: [{name: x}]}", "middleware"),
         ("policy: {repository: {classes: [image]}}", "policy"),
@@ -166,6 +168,7 @@ fn what_would_let_someone_in_if_it_were_ignored_is_refused() {
 
 #[test]
 fn a_refused_key_without_a_value_is_no_harm() {
+    assert_eq!(read("storage: {s3: {bucket: b, skipverify: false, v4auth: true, objectacl: private}}").1, []);
     let text = "http: {net: tcp, prefix: '', tls: {certificate: c, key: k, clientcas: [], letsencrypt: {hosts: []}}}";
     assert_eq!(read(text).1, []);
     assert_eq!(read("proxy: {remoteurl: ''}").1, []);
@@ -194,6 +197,9 @@ fn a_value_of_the_wrong_type_is_named_by_its_key() {
 #[test]
 fn keys_that_contradict_each_other_are_refused() {
     refusal("storage: {filesystem: {rootdirectory: /x}, inmemory: {}}");
+    refusal("storage: {filesystem: {rootdirectory: /x}, s3: {bucket: b}}");
+    refusal("storage: {s3: {bucket: b, accesskey: k}}");
+    refusal("storage: {s3: {bucket: b, keyid: k}}");
     refusal("http: {secret: a, secretfile: /b}");
     refusal("http: {secret: ''}");
     refusal("http: {addr: a, addr: b}");
@@ -203,4 +209,17 @@ fn keys_that_contradict_each_other_are_refused() {
 fn numbers_are_text_where_text_is_wanted() {
     assert_eq!(read("http: {secret: 12345}").0.http.secret.unwrap(), "12345");
     assert_eq!(read("http: {draintimeout: 0}").0.http.draintimeout, Some(Duration::from_secs(0)));
+}
+
+#[test]
+fn a_bucket_is_read_as_distribution_has_it() {
+    assert_eq!(refusal("storage: {s3: {region: r}}"), "configuration key storage.s3.bucket is missing");
+    let bucket = |keys: &str| read(&format!("storage: {{s3: {{bucket: b, {keys}}}}}")).0.storage.s3.unwrap();
+    assert_eq!(bucket("region: eu-central-1, chunksize: 5242880").endpoint(), None);
+    let keys = "accesskey: 1234, secretkey: 5678, regionendpoint: 'minio:9000', secure: false";
+    assert_eq!(bucket(keys).accesskey.as_deref(), Some("1234"));
+    assert_eq!(bucket(keys).endpoint().as_deref(), Some("http://b.minio:9000"));
+    assert!(!format!("{:?}", bucket(keys)).contains("5678"));
+    let keys = "regionendpoint: 'https://minio:9000/', forcepathstyle: true";
+    assert_eq!(bucket(keys).endpoint().as_deref(), Some("https://minio:9000"));
 }

@@ -6,10 +6,11 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::JoinSet;
 
-use super::{Object, failed, path};
+use super::Object;
+use super::error::failed;
 use crate::store::driver::Stage;
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::Key;
@@ -54,8 +55,9 @@ impl ObjectStage {
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 None => {
-                    let upload = self.to.objects.put_multipart(&path(&self.key)?).await;
-                    let upload = upload.map_err(|error| failed("begin", &self.key, error))?;
+                    let options = PutMultipartOptions { attributes: self.to.class.clone(), ..Default::default() };
+                    let upload = self.to.objects.put_multipart_opts(&self.to.path(&self.key)?, options).await;
+                    let upload = upload.map_err(|error| failed(format_args!("begin {}", self.key), error))?;
                     self.parts.insert(Parts { upload: Some(upload), sent: JoinSet::new(), begun: 0 })
                 }
             };
@@ -82,7 +84,7 @@ impl Parts {
 
     async fn one_is_sent(&mut self, key: &Key) -> Result<()> {
         match self.sent.join_next().await {
-            Some(Ok(sent)) => sent.map_err(|error| failed("write a part of", key, error)),
+            Some(Ok(sent)) => sent.map_err(|error| failed(format_args!("write a part of {key}"), error)),
             Some(Err(stopped)) => Err(StoreError::other(key, stopped)),
             None => Ok(()),
         }
@@ -93,7 +95,7 @@ impl Parts {
             self.one_is_sent(key).await?;
         }
         if let Some(upload) = &mut self.upload {
-            upload.complete().await.map_err(|error| failed("write", key, error))?;
+            upload.complete().await.map_err(|error| failed(format_args!("write {key}"), error))?;
         }
         self.upload = None;
         Ok(())
@@ -119,8 +121,7 @@ impl Stage for ObjectStage {
     async fn publish(mut self: Box<Self>) -> Result<()> {
         let rest = self.pieces.take_all();
         match self.parts.take() {
-            // Overwrite: nobody else has the name, and it may be tried again.
-            None => self.to.put(&self.key, rest, PutMode::Overwrite).await.map(drop),
+            None => self.to.put(&self.key, rest, self.to.class.clone()).await,
             Some(mut parts) => {
                 if rest.content_length() > 0 {
                     parts.send(rest, &self.key).await?;

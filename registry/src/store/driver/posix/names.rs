@@ -15,7 +15,9 @@ use super::{Page, found};
 #[derive(Debug)]
 pub(super) struct Names {
     directory: PathBuf,
+    /// With what stands behind them in keys, which counts for the order.
     names: BTreeSet<Box<str>>,
+    behind: &'static str,
     read: Option<Read>,
 }
 
@@ -41,23 +43,26 @@ const FRESH: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(2);
 
 impl Names {
-    pub(super) const fn new(directory: PathBuf) -> Self {
-        Self { directory, names: BTreeSet::new(), read: None }
+    /// Of directories if `behind` is a slash, of files if it is nothing.
+    pub(super) const fn new(directory: PathBuf, behind: &'static str) -> Self {
+        Self { directory, names: BTreeSet::new(), behind, read: None }
     }
 
     pub(super) fn page(&mut self, after: Option<&str>, limit: usize) -> io::Result<Page<String>> {
         self.refresh()?;
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let after = after.map(|after| format!("{after}{}", self.behind));
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = self.names.range::<str, _>((from, Bound::Unbounded));
-        let items: Vec<String> = rest.by_ref().take(limit).map(ToString::to_string).collect();
+        let items = rest.by_ref().take(limit).map(|name| name.trim_end_matches(self.behind).to_owned()).collect();
         Ok(Page { items, more: rest.next().is_some() })
     }
 
     /// Keeps the names up with a write of this process, so that it is listed by the very next request.
     pub(super) fn note(&mut self, name: &str, change: Change) {
+        let name = format!("{name}{}", self.behind);
         match change {
             Change::Added => self.names.insert(name.into()),
-            Change::Removed => self.names.remove(name),
+            Change::Removed => self.names.remove(name.as_str()),
         };
     }
 
@@ -70,7 +75,10 @@ impl Names {
         let settled = modified.is_none_or(|modified| now.duration_since(modified).is_ok_and(|age| age > TICK));
         if self.read.as_ref().is_none_or(|read| !read.settled || read.modified != modified) {
             self.names = match found(fs::read_dir(&self.directory))? {
-                Some(entries) => entries.map(|entry| Ok(name_of(&entry?).into())).collect::<io::Result<_>>()?,
+                Some(entries) => {
+                    let name = |entry| Ok(format!("{}{}", name_of(&entry), self.behind).into());
+                    entries.map(|entry| entry.and_then(name)).collect::<io::Result<_>>()?
+                }
                 None => BTreeSet::new(),
             };
         }
@@ -91,7 +99,7 @@ mod tests {
     #[test]
     fn a_write_that_does_not_change_the_directorys_time_is_listed_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
-        let mut names = Names::new(directory.path().to_owned());
+        let mut names = Names::new(directory.path().to_owned(), "");
         fs::write(directory.path().join("a"), "").unwrap();
         assert_eq!(names.page(None, 10).unwrap().items, ["a"]);
         let modified = fs::metadata(directory.path()).unwrap().modified().unwrap();

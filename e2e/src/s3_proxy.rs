@@ -1,0 +1,229 @@
+//! What stands between a registry and its bucket: it counts requests, and can do to them what networks and stores do.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::http::{Body, whole};
+use crate::registry_process::IP;
+use crate::s3_server::S3Server;
+
+/// What may become of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The store is busy, and has done nothing: 503 `SlowDown`.
+    Refused,
+    /// The connection is closed before the store has heard of it.
+    Unheard,
+    /// The store does what it is asked to, and its answer is lost.
+    AnswerLost,
+    /// The same, and what comes back says that something failed: 500 `InternalError`.
+    AnswerWrong,
+    /// The connection breaks off in the middle of the answer's body.
+    CutOff,
+    /// The answer takes its time.
+    Slow,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::Refused, Fault::Unheard, Fault::AnswerLost, Fault::AnswerWrong, Fault::CutOff, Fault::Slow];
+
+/// A proxy in front of an S3 server, which ends when this is dropped.
+#[derive(Debug)]
+pub struct S3Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: SocketAddr,
+    /// How many of a thousand requests meet one.
+    faults: AtomicU32,
+    seen: Mutex<Seen>,
+    /// Requests that the store has heard of and not answered.
+    under_way: watch::Sender<u64>,
+}
+
+/// What has come through.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Requests by what they ask for, in the words of the S3 API.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Faults that were made.
+    pub faults: BTreeMap<Fault, u64>,
+}
+
+impl Seen {
+    /// All requests.
+    pub fn total(&self) -> u64 {
+        self.requests.values().sum()
+    }
+}
+
+impl S3Proxy {
+    /// One that lets everything through.
+    ///
+    /// # Errors
+    /// When nothing can be listened on.
+    pub async fn start(server: &S3Server) -> Result<Self> {
+        let tcp = TcpListener::bind((IpAddr::V4(IP), 0)).await?;
+        let address = tcp.local_addr()?;
+        let shared = Arc::new(Shared {
+            server: server.address(),
+            faults: AtomicU32::new(0),
+            seen: Mutex::default(),
+            under_way: watch::Sender::new(0),
+        });
+        let accepting = tokio::spawn(accept(tcp, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Where it is, as `storage.s3.regionendpoint` wants it.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on so many of a thousand requests do not come through as they should.
+    pub fn spoil(&self, of_a_thousand: u32) {
+        self.shared.faults.store(of_a_thousand, Ordering::Relaxed);
+    }
+
+    /// Waits until the store has done all that it has heard of: it goes on when nobody waits for its answer any more.
+    pub async fn is_quiet(&self) {
+        // The sender is held here, so there is always an answer.
+        let _ = self.shared.under_way.subscribe().wait_for(|requests| *requests == 0).await;
+    }
+
+    /// What has come through since this was asked last.
+    pub fn take_seen(&self) -> Seen {
+        std::mem::take(&mut *self.shared.seen())
+    }
+}
+
+impl Drop for S3Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request, and says what is to become of it.
+    fn meet(&self, request: &Request<Incoming>) -> Option<Fault> {
+        let fault = (fastrand::u32(..1000) < self.faults.load(Ordering::Relaxed))
+            .then(|| FAULTS[fastrand::usize(..FAULTS.len())]);
+        let mut seen = self.seen();
+        *seen.requests.entry(operation(request)).or_default() += 1;
+        if let Some(fault) = fault {
+            *seen.faults.entry(fault).or_default() += 1;
+        }
+        fault
+    }
+}
+
+async fn accept(tcp: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = tcp.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let answers = service_fn(move |request| answer(Arc::clone(&shared), request));
+            // A connection that fails is what its client must cope with.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answers).await;
+        });
+    }
+}
+
+/// An error closes the connection without an answer.
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
+    let fault = shared.meet(&request);
+    match fault {
+        Some(Fault::Refused) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
+        Some(Fault::Unheard) => return Err(io::ErrorKind::ConnectionReset.into()),
+        _ => {}
+    }
+    // In a task of its own: the client may go away meanwhile.
+    let answer = tokio::spawn(exchange(shared, request)).await.map_err(io::Error::other)??;
+    match fault {
+        Some(Fault::AnswerLost | Fault::AnswerWrong) => {
+            // Heard to its end: a store may stop what nobody waits for.
+            answer.into_body().collect().await.map_err(io::Error::other)?;
+            if fault == Some(Fault::AnswerLost) {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            Ok(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
+        }
+        Some(Fault::CutOff) => Ok(answer.map(|body| {
+            let frames = BodyStream::new(body).map(|frame| frame.map_err(io::Error::other));
+            let cut = futures::stream::once(async {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Err(io::ErrorKind::ConnectionReset.into())
+            });
+            StreamBody::new(frames.take(1).chain(cut)).boxed()
+        })),
+        Some(Fault::Slow) => {
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(10..400))).await;
+            Ok(answer.map(|body| body.map_err(io::Error::other).boxed()))
+        }
+        _ => Ok(answer.map(|body| body.map_err(io::Error::other).boxed())),
+    }
+}
+
+async fn exchange(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Incoming>, io::Error> {
+    shared.under_way.send_modify(|requests| *requests += 1);
+    let answer = async {
+        let stream = TcpStream::connect(shared.server).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(io::Error::other)
+    };
+    let answer = answer.await;
+    shared.under_way.send_modify(|requests| *requests -= 1);
+    answer
+}
+
+fn error(status: StatusCode, code: &str) -> Response<Body> {
+    let document = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code></Error>");
+    let mut answer = Response::new(whole(Bytes::from(document)));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// What a request asks for (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations.html>).
+fn operation(request: &Request<Incoming>) -> &'static str {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    match *request.method() {
+        Method::GET if has("list-type") => "ListObjectsV2",
+        Method::GET => "GetObject",
+        Method::HEAD => "HeadObject",
+        Method::PUT if has("partNumber") => "UploadPart",
+        Method::PUT if request.headers().contains_key("x-amz-copy-source") => "CopyObject",
+        Method::PUT => "PutObject",
+        Method::POST if has("uploads") => "CreateMultipartUpload",
+        Method::POST if has("uploadId") => "CompleteMultipartUpload",
+        Method::POST if has("delete") => "DeleteObjects",
+        Method::DELETE if has("uploadId") => "AbortMultipartUpload",
+        Method::DELETE => "DeleteObject",
+        _ => "other",
+    }
+}

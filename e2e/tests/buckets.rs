@@ -1,0 +1,132 @@
+//! A registry on a bucket: what it says when it cannot be used, and how many requests it takes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use berth_e2e::image::image;
+use berth_e2e::port::free_port;
+use berth_e2e::registry_process::{IP, RegistryProcess, Security, Storage};
+use berth_e2e::s3_proxy::S3Proxy;
+use berth_e2e::s3_server::{ACCESS_KEY, BUCKET, S3Program, S3Server, SECRET_KEY};
+use berth_e2e::tool::{self, Bench};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn what_is_wrong_with_a_bucket_is_said_in_one_sentence_and_nothing_is_served() -> Result<()> {
+    for program in [S3Program::Minio, S3Program::Versitygw] {
+        let server = S3Server::start(program)?;
+        let nobody = format!("http://{IP}:{}", free_port(IpAddr::V4(IP))?);
+        for (key, value, sentence) in [
+            ("bucket", "no-such-bucket", "there is no bucket no-such-bucket: create it, or correct storage.s3.bucket"),
+            ("accesskey", "nobody", "the store does not know the access key: correct storage.s3.accesskey"),
+            ("secretkey", "wrong-secret", "the secret is not that of the access key: correct storage.s3.secretkey"),
+            ("regionendpoint", nobody.as_str(), "cannot be asked to write"),
+            ("cabundle", "/nowhere", "storage.s3.cabundle: /nowhere cannot be read"),
+        ] {
+            let mut section = S3Server::section(&server.endpoint());
+            section[key] = json!(value);
+            let Err(error) = RegistryProcess::start(Storage::Bucket(&section), Security::None).await else {
+                bail!("{program:?}: it serves with {key}: {value}");
+            };
+            let said = format!("{error:#}");
+            ensure!(said.contains(sentence), "{program:?}, {key}: {value}:\n{said}");
+            println!("{program:?}, {key}: {value}: {}", said.lines().last().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_of_five_layers_takes_fewer_requests_to_the_bucket_than_with_distribution() -> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    let proxy = S3Proxy::start(&server).await?;
+    let section = S3Server::section(&proxy.endpoint());
+    let registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+    proxy.take_seen();
+    let berth = requests(&registry.host(), &proxy).await?;
+    let distribution = Distribution::start(&section)?;
+    proxy.take_seen();
+    let distribution = requests(&distribution.host, &proxy).await?;
+    for ((step, ours), (_, theirs)) in berth.iter().zip(&distribution) {
+        let total = |requests: &BTreeMap<&str, u64>| requests.values().sum::<u64>();
+        println!("{step}: berth {} {ours:?}, distribution {} {theirs:?}", total(ours), total(theirs));
+        ensure!(total(ours) < total(theirs), "{step}");
+    }
+    Ok(())
+}
+
+/// What crane's push and pull of an image cost, and asking for its digest.
+async fn requests(host: &str, proxy: &S3Proxy) -> Result<Vec<(&'static str, BTreeMap<&'static str, u64>)>> {
+    let bench = Bench::new()?;
+    let layout = bench.home().join("image");
+    std::fs::create_dir(&layout)?;
+    image("amd64", 5, 5).write_layout(&layout, "v1")?;
+    let reference = format!("{host}/team/app:v1");
+    let mut requests = Vec::new();
+    for (step, arguments) in [
+        ("push", vec!["push", "image", reference.as_str()]),
+        ("push of the same again", vec!["push", "image", reference.as_str()]),
+        ("digest", vec!["digest", reference.as_str()]),
+        ("pull", vec!["pull", reference.as_str(), "pulled.tar"]),
+    ] {
+        bench.run("crane", &[&["--insecure"], &arguments[..]].concat())?;
+        proxy.is_quiet().await;
+        requests.push((step, proxy.take_seen().requests));
+    }
+    Ok(requests)
+}
+
+/// distribution on the same bucket, without a redirect: every byte passes through it, as with us.
+struct Distribution {
+    child: Child,
+    host: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Distribution {
+    fn start(section: &Value) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let host = format!("{IP}:{}", free_port(IpAddr::V4(IP))?);
+        let config = json!({
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {
+                "s3": {
+                    "bucket": BUCKET,
+                    "region": "us-east-1",
+                    "regionendpoint": section["regionendpoint"],
+                    "forcepathstyle": true,
+                    "accesskey": ACCESS_KEY,
+                    "secretkey": SECRET_KEY,
+                    "rootdirectory": "/distribution",
+                },
+                "redirect": {"disable": true},
+                "cache": {"blobdescriptor": "inmemory"},
+            },
+            "http": {"addr": host, "secret": "the benchmark's"},
+        });
+        std::fs::write(folder.path().join("config.yml"), serde_json::to_string(&config)?)?;
+        let log = File::create(folder.path().join("log"))?;
+        let mut command = Command::new(tool::folder("distribution")?.join("distribution"));
+        command.arg("serve").arg(folder.path().join("config.yml")).env_clear().env("HOME", folder.path());
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let started = Self { child, host, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(&started.host).is_err() {
+            ensure!(Instant::now() < deadline, "distribution does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(started)
+    }
+}
+
+impl Drop for Distribution {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
