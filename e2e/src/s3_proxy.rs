@@ -11,7 +11,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -177,7 +177,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 Err(io::ErrorKind::ConnectionReset.into())
             });
-            StreamBody::new(frames.take(1).chain(cut)).boxed()
+            BodyExt::boxed(StreamBody::new(frames.take(1).chain(cut)))
         })),
         Some(Fault::Slow) => {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(10..400))).await;

@@ -19,7 +19,7 @@ pub(crate) fn settings() -> Value {
 }
 
 /// The process that collects now, and what came of those before it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Collector {
     process: Option<(Child, File)>,
     /// Whether storage may fail it.
@@ -32,8 +32,8 @@ pub(crate) struct Collector {
 
 impl Collector {
     /// One whose storage may fail, or not.
-    pub(crate) fn beside(may_fail: bool) -> Self {
-        Self { may_fail, ..Self::default() }
+    pub(crate) const fn beside(may_fail: bool) -> Self {
+        Self { process: None, may_fail, ended: 0, killed: 0, failed: 0, blobs: 0 }
     }
 
     fn has_ended(&mut self, process: (Child, File)) -> Result<()> {
