@@ -40,6 +40,17 @@ pub enum Storage<'a> {
     Memory,
 }
 
+impl Storage<'_> {
+    /// What kind of place it is.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Directory | Self::At(_) => "directory",
+            Self::Bucket(_) => "bucket",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// How the registry is reached, and by whom.
 #[derive(Clone, Copy, Debug)]
 pub enum Security {

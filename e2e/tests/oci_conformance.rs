@@ -72,7 +72,7 @@ async fn conforms(version: &str, storage: Storage<'_>, security: Security) -> Re
     let report = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     let counts = Counts::read(&report).with_context(|| format!("no result: {complaints}{report}"))?;
-    println!("OCI_VERSION={version} {storage:?} {security:?}: {counts}");
+    println!("OCI_VERSION={version} {} {security:?}: {counts}", storage.kind());
 
     ensure!(output.status.success(), "{}\n{counts}\n{}", output.status, what_went_wrong(&report));
     ensure!(counts.is_clean(version), "{counts}\n{}", what_went_wrong(&report));

@@ -39,7 +39,7 @@ fn texts(error: &ObjectError) -> impl Iterator<Item = String> {
 pub(super) fn advice(error: &ObjectError, doing: &str, bucket: &str) -> String {
     match code(error).as_deref() {
         Some("NoSuchBucket") => format!("there is no bucket {bucket}: create it, or correct storage.s3.bucket"),
-        Some("InvalidAccessKeyId") => {
+        Some("InvalidAccessKeyId" | "XAdminUserNotFound") => {
             "the store does not know the access key: correct storage.s3.accesskey, or the credentials that the platform gives".into()
         }
         Some("SignatureDoesNotMatch") => {
