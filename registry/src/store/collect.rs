@@ -236,13 +236,15 @@ impl<'a> Collection<'a> {
         if !self.terms.dry_run {
             // What requests that died were about to record would hold what it names.
             self.store.sweep_intents().await?;
-            self.take_over().await?;
+            self.done.spared += self.take_over().await?.spared;
         }
         loop {
             let before = self.done.manifests;
             self.one_level().await?;
-            // What a manifest held is garbage only when it is gone: an index, then its manifests, then their blobs.
-            if self.done.manifests == before {
+            // What a manifest held is garbage only when it is gone: an index, then its manifests, then their blobs. What an earlier
+            // collection named may have been held by what has gone since, and may hold more in its turn.
+            let goes_on = self.done.manifests > before || (!self.terms.dry_run && self.take_over().await?.deleted > 0);
+            if !goes_on {
                 return Ok(self.done);
             }
         }

@@ -10,11 +10,17 @@ use crate::store::dead;
 use crate::store::error::Result;
 use crate::store::layout::{Key, Prefix};
 
+/// What became of what earlier batches name.
+pub(super) struct TakenOver {
+    pub(super) deleted: usize,
+    pub(super) spared: u64,
+}
+
 impl Collection<'_> {
     /// Goes on from the second mark with every batch that is there. What is spared again stays dead, and its batch with it: a
     /// push that needs it gives it a fresh incarnation, of which this one is a duplicate then. A collector must not do that, as
     /// it would bring back what a client deletes at the same moment.
-    pub(super) async fn take_over(&mut self) -> Result<()> {
+    pub(super) async fn take_over(&mut self) -> Result<TakenOver> {
         let batches = self.leftover_batches().await?;
         let keys = batches.iter().flat_map(|batch| batch.keys.iter().cloned());
         let (data, others): (Vec<_>, Vec<_>) =
@@ -23,15 +29,18 @@ impl Collection<'_> {
         let mut round = Round { candidates: others, ..Round::default() };
         let mut spared = self.mark_again(&mut round).await?;
         self.delete(&round.candidates).await?;
-        self.count(round.candidates, spared.len());
+        let mut deleted = round.candidates.len();
+        self.count(round.candidates, 0);
 
         let mut data = data;
         let linked = if data.is_empty() { HashSet::new() } else { self.mark_data_again(&mut data).await? };
         self.delete(&data).await?;
-        self.count(data, linked.len());
+        deleted += data.len();
+        self.count(data, 0);
 
         spared.extend(linked);
-        self.retire(batches, &spared).await
+        self.retire(batches, &spared).await?;
+        Ok(TakenOver { deleted, spared: spared.len() as u64 })
     }
 
     async fn leftover_batches(&self) -> Result<Vec<Batch>> {

@@ -22,6 +22,7 @@ on_every_driver! {
     what_a_deletion_left_half_done_is_finished
     a_dry_run_says_what_a_run_deletes_and_changes_nothing
     a_batch_that_nobody_finished_is_finished
+    what_a_batch_names_goes_with_what_held_it
     what_was_spared_stays_until_a_push_makes_something_else_stand_for_it
     a_torn_batch_is_removed
     a_torn_intent_stops_no_collection
@@ -254,6 +255,14 @@ async fn a_batch_that_nobody_finished_is_finished(store: Store) {
     let (collected, garbage) = collect_with(&store, Duration::from_secs(60), Untagged::Keep, false).await;
     assert_eq!((collected.links, collected.blobs), (1, 1));
     assert!(garbage.iter().all(|found| found.why == Why::LeftOver));
+    assert_eq!(kept(&store).await, [""; 0]);
+}
+
+async fn what_a_batch_names_goes_with_what_held_it(store: Store) {
+    let digest = push_blob(&store, "a", b"bytes").await;
+    let link = only_link(&store, "a", &digest).await;
+    plant_dead_batch(&store, &[Key::Data(link.data)]).await;
+    collect(&store).await;
     assert_eq!(kept(&store).await, [""; 0]);
 }
 
