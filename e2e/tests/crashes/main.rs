@@ -184,8 +184,12 @@ async fn end_again_and_again(ends: u64, place: Place<'_>, collects: bool) -> Res
     let mut random = fastrand::Rng::with_seed(seed);
     let mut collector = Collector::beside(world.storage_fails);
     let mut loss = Loss::default();
-    // A collector comes to its deletions late, and on that disk all takes longer.
-    let lengthening = if collects && disk.is_some() { 3 } else { 1 };
+    // A collector comes to its deletions late, and on that disk all takes longer, as in a bucket.
+    let lengthening = match place {
+        Place::Disk(_) if collects => 3,
+        Place::Bucket(_) => 3,
+        Place::Directory | Place::Disk(_) => 1,
+    };
     for end in 1..=ends {
         if collects {
             collector.goes_on(&registry, &mut random)?;
