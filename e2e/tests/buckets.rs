@@ -41,7 +41,7 @@ async fn what_is_wrong_with_a_bucket_is_said_in_one_sentence_and_nothing_is_serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_of_five_layers_takes_no_more_requests_to_the_bucket_than_with_distribution() -> Result<()> {
+async fn an_image_of_five_layers_is_pushed_with_fewer_requests_to_the_bucket_than_with_distribution() -> Result<()> {
     let server = S3Server::start(S3Program::Minio)?;
     let proxy = S3Proxy::start(&server).await?;
     let section = S3Server::section(&proxy.endpoint());
@@ -51,13 +51,18 @@ async fn an_image_of_five_layers_takes_no_more_requests_to_the_bucket_than_with_
     let distribution = Distribution::start(&section)?;
     proxy.take_seen();
     let distribution = requests(&distribution.host, &proxy).await.with_context(|| distribution.log())?;
-    for ((step, ours), (_, theirs)) in berth.iter().zip(&distribution) {
-        let total = |requests: &BTreeMap<&str, u64>| requests.values().sum::<u64>();
+    let total = |requests: &BTreeMap<&str, u64>| requests.values().sum::<u64>();
+    for (((step, ours), (_, theirs)), most) in berth.iter().zip(&distribution).zip(MOST) {
         println!("{step}: berth {} {ours:?}, distribution {} {theirs:?}", total(ours), total(theirs));
-        ensure!(total(ours) <= total(theirs), "{step}");
+        ensure!(total(ours) <= most, "{step}: more than {most}");
     }
+    ensure!(total(&berth[0].1) < total(&distribution[0].1), "the first push");
     Ok(())
 }
+
+/// Requests of each step, at most. How many lists a push takes depends a little on which of its blobs come first; a pull lists the
+/// links of each blob.
+const MOST: [u64; 4] = [125, 2, 2, 14];
 
 /// What crane's push and pull of an image cost, and asking for its digest.
 async fn requests(host: &str, proxy: &S3Proxy) -> Result<Vec<(&'static str, BTreeMap<&'static str, u64>)>> {
