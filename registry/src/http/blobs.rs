@@ -37,13 +37,11 @@ pub(super) async fn pull(
     put(&mut headers, header::CONTENT_TYPE, "application/octet-stream");
     put(&mut headers, header::ACCEPT_RANGES, "bytes");
     put(&mut headers, header::CONTENT_LENGTH, &(range.end - range.start).to_string());
-    let status = match selected {
-        Selection::Part(range) => {
-            put(&mut headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", range.start, range.end - 1));
-            StatusCode::PARTIAL_CONTENT
-        }
-        Selection::Whole | Selection::Unsatisfiable => StatusCode::OK,
-    };
+    let mut status = StatusCode::OK;
+    if selected != Selection::Whole {
+        put(&mut headers, header::CONTENT_RANGE, &format!("bytes {}-{}/{size}", range.start, range.end - 1));
+        status = StatusCode::PARTIAL_CONTENT;
+    }
     Ok((status, headers, blob.bytes().map_or_else(Body::empty, Body::from_stream)).into_response())
 }
 

@@ -221,10 +221,7 @@ impl Driver for Object {
         };
         let objects = self.objects.list(Some(&under)).map_err(list_failed(below));
         let of_tags = is_tags(below);
-        let name = move |meta: ObjectMeta| {
-            let name = is_present(&meta, of_tags).then(|| name_below(&under, &meta.location)).flatten();
-            futures::future::ready(Ok(name))
-        };
+        let name = move |meta: ObjectMeta| futures::future::ready(Ok(name_of_present(&meta, &under, of_tags)));
         objects.try_filter_map(name).boxed()
     }
 
@@ -274,10 +271,7 @@ impl Object {
             None => self.objects.list(Some(&under)),
         };
         let of_tags = is_tags(prefix);
-        let names = listed.try_filter_map(|meta| {
-            let name = is_present(&meta, of_tags).then(|| name_below(&under, &meta.location)).flatten();
-            futures::future::ready(Ok(name))
-        });
+        let names = listed.try_filter_map(|meta| futures::future::ready(Ok(name_of_present(&meta, &under, of_tags))));
         names.take(count).try_collect().await.map_err(list_failed(prefix))
     }
 
@@ -317,6 +311,10 @@ const MOST_IN_A_PAGE: usize = 1000;
 
 fn name_below(under: &Path, location: &Path) -> Option<String> {
     location.as_ref().strip_prefix(under.as_ref())?.strip_prefix('/').map(str::to_owned)
+}
+
+fn name_of_present(meta: &ObjectMeta, under: &Path, of_tags: bool) -> Option<String> {
+    is_present(meta, of_tags).then(|| name_below(under, &meta.location)).flatten()
 }
 
 fn list_failed(prefix: &Prefix) -> impl Fn(object_store::Error) -> StoreError + Send + Sync + 'static {
