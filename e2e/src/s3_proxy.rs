@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,14 +34,17 @@ pub enum Fault {
     AnswerLost,
     /// The same, and what comes back says that something failed: 500 `InternalError`.
     AnswerWrong,
-    /// The connection breaks off in the middle of the answer's body.
+    /// The connection breaks off in the middle of the answer's body, or where that would begin.
     CutOff,
+    /// The connection is closed, and the request reaches the store all the same, but later.
+    Late,
     /// The answer takes its time.
     Slow,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Refused, Fault::Unheard, Fault::AnswerLost, Fault::AnswerWrong, Fault::CutOff, Fault::Slow];
+/// All of them.
+pub const FAULTS: [Fault; 7] =
+    [Fault::Refused, Fault::Unheard, Fault::AnswerLost, Fault::AnswerWrong, Fault::CutOff, Fault::Late, Fault::Slow];
 
 /// A proxy in front of an S3 server, which ends when this is dropped.
 #[derive(Debug)]
@@ -57,8 +60,17 @@ struct Shared {
     /// How many of a thousand requests meet one.
     faults: AtomicU32,
     seen: Mutex<Seen>,
-    /// Requests that the store has heard of and not answered.
+    /// Requests that the store has heard of and not answered, and those that it has yet to hear of.
     under_way: watch::Sender<u64>,
+}
+
+/// A request that the store has heard of, or will.
+struct Begun(Arc<Shared>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.under_way.send_modify(|requests| *requests -= 1);
+    }
 }
 
 /// What has come through.
@@ -128,6 +140,11 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn begin(self: &Arc<Self>) -> Begun {
+        self.under_way.send_modify(|requests| *requests += 1);
+        Begun(Arc::clone(self))
+    }
+
     /// Counts a request, and says what is to become of it.
     fn meet(&self, request: &Request<Incoming>) -> Option<Fault> {
         let fault = (fastrand::u32(..1000) < self.faults.load(Ordering::Relaxed))
@@ -158,10 +175,32 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     match fault {
         Some(Fault::Refused) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
         Some(Fault::Unheard) => return Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Fault::Late) => {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            let begun = shared.begin();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(20..400))).await;
+                let answer = exchange(&shared, Request::from_parts(head, whole(body))).await;
+                // Heard to its end, as below.
+                if let Ok(answer) = answer {
+                    let _ = answer.into_body().collect().await;
+                }
+                drop(begun);
+            });
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         _ => {}
     }
+    let request = request.map(|body| body.map_err(io::Error::other).boxed());
+    let begun = shared.begin();
     // In a task of its own: the client may go away meanwhile.
-    let answer = tokio::spawn(exchange(shared, request)).await.map_err(io::Error::other)??;
+    let answer = tokio::spawn(async move {
+        let answer = exchange(&shared, request).await;
+        drop(begun);
+        answer
+    });
+    let answer = answer.await.map_err(io::Error::other)??;
     match fault {
         Some(Fault::AnswerLost | Fault::AnswerWrong) => {
             // Heard to its end: a store may stop what nobody waits for.
@@ -172,7 +211,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             Ok(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"))
         }
         Some(Fault::CutOff) => Ok(answer.map(|body| {
-            let frames = BodyStream::new(body).map(|frame| frame.map_err(io::Error::other));
+            let half = |frame: Frame<Bytes>| frame.map_data(|data| data.slice(..data.len() / 2));
+            let frames = BodyStream::new(body).map(move |frame| frame.map(half).map_err(io::Error::other));
             let cut = futures::stream::once(async {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 Err(io::ErrorKind::ConnectionReset.into())
@@ -187,18 +227,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
 }
 
-async fn exchange(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Incoming>, io::Error> {
-    shared.under_way.send_modify(|requests| *requests += 1);
-    let answer = async {
-        let stream = TcpStream::connect(shared.server).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        sender.send_request(request).await.map_err(io::Error::other)
-    };
-    let answer = answer.await;
-    shared.under_way.send_modify(|requests| *requests -= 1);
-    answer
+async fn exchange(shared: &Shared, request: Request<Body>) -> Result<Response<Incoming>, io::Error> {
+    let stream = TcpStream::connect(shared.server).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(io::Error::other)
 }
 
 fn error(status: StatusCode, code: &str) -> Response<Body> {

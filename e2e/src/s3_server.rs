@@ -30,6 +30,8 @@ pub enum S3Program {
     Minio,
     /// Versity's gateway to a directory.
     Versitygw,
+    /// A server for tests that takes a write on a condition and does not look whether the condition holds.
+    Gofakes3,
 }
 
 impl FromStr for S3Program {
@@ -39,7 +41,8 @@ impl FromStr for S3Program {
         match name {
             "minio" => Ok(Self::Minio),
             "versitygw" => Ok(Self::Versitygw),
-            _ => bail!("no S3 server is called {name}: minio, versitygw"),
+            "gofakes3" => Ok(Self::Gofakes3),
+            _ => bail!("no S3 server is called {name}: minio, versitygw, gofakes3"),
         }
     }
 }
@@ -62,7 +65,7 @@ impl S3Server {
         let ip = IpAddr::V4(IP);
         let address = SocketAddr::new(ip, free_port(ip)?);
         let (listen, data) = (address.to_string(), folder.path().join("data"));
-        // For both a bucket is a directory.
+        // For most a bucket is a directory.
         std::fs::create_dir_all(data.join(BUCKET))?;
         let mut command = match program {
             S3Program::Minio => {
@@ -77,6 +80,11 @@ impl S3Server {
                 versitygw.args(["--quiet", "--port", &listen, "posix"]).arg(&data).env_clear();
                 versitygw.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
                 versitygw
+            }
+            S3Program::Gofakes3 => {
+                let mut gofakes3 = Command::new(tool::folder("gofakes3")?.join("gofakes3"));
+                gofakes3.args(["-backend", "memory", "-initialbucket", BUCKET, "-host", &listen]).env_clear();
+                gofakes3
             }
         };
         let log = File::create(folder.path().join("log"))?;

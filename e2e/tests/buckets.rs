@@ -7,12 +7,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use berth_e2e::image::image;
+use berth_e2e::http::{Client, nothing};
+use berth_e2e::image::{Blob, image};
 use berth_e2e::port::free_port;
 use berth_e2e::registry_process::{IP, RegistryProcess, Security, Storage};
 use berth_e2e::s3_proxy::S3Proxy;
 use berth_e2e::s3_server::{ACCESS_KEY, BUCKET, S3Program, S3Server, SECRET_KEY};
 use berth_e2e::tool::{self, Bench};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -35,6 +37,113 @@ async fn what_is_wrong_with_a_bucket_is_said_in_one_sentence_and_nothing_is_serv
             let said = format!("{error:#}");
             ensure!(said.contains(sentence), "{program:?}, {key}: {value}:\n{said}");
             println!("{program:?}, {key}: {value}: {}", said.lines().last().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_takes_a_condition_and_does_not_keep_it_is_found_out_and_named() -> Result<()> {
+    let warning = "the store ignores the condition of a write";
+    for (program, lies) in [(S3Program::Gofakes3, true), (S3Program::Minio, false), (S3Program::Versitygw, false)] {
+        let server = S3Server::start(program)?;
+        let section = S3Server::section(&server.endpoint());
+        let registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+        ensure!(registry.log().contains(warning) == lies, "{program:?}:\n{}", registry.log_end());
+        // It serves all the same, and a tag can be removed.
+        let (client, manifest) = (registry.client()?, image("amd64", 1, 1));
+        for blob in &manifest.blobs {
+            client.push_blob("app", &blob.digest, &blob.bytes).await?.expect(StatusCode::CREATED)?;
+        }
+        client.put_manifest("app", "v1", &manifest).await?.expect(StatusCode::CREATED)?;
+        client.delete("/v2/app/manifests/v1").await?.expect(StatusCode::ACCEPTED)?;
+        client.get("/v2/app/manifests/v1").await?.expect(StatusCode::NOT_FOUND)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_too_busy_at_the_start_is_not_taken_for_one_that_ignores_conditions() -> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    let proxy = S3Proxy::start(&server).await?;
+    let section = S3Server::section(&proxy.endpoint());
+    let mut registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+    // Nearly every third request goes wrong; it may take several starts, none of which may be content with less.
+    proxy.spoil(300);
+    for _ in 0..5 {
+        registry.kill9()?;
+        let started = registry.restart().await;
+        ensure!(!registry.log().contains("ignores the condition"), "{}", registry.log_end());
+        if let Err(error) = started {
+            println!("it did not start: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_pulls_a_large_blob_is_sent_to_the_bucket_where_that_is_wanted() -> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    let proxy = S3Proxy::start(&server).await?;
+    let mut section = S3Server::section(&proxy.endpoint());
+    let large = Blob::new("application/octet-stream", vec![7; 3 << 20]);
+    let small = Blob::new("application/octet-stream", "small");
+    let path = |blob: &Blob| format!("/v2/app/blobs/{}", blob.digest);
+    {
+        // Nobody has said that pullers reach the endpoint.
+        let registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+        let client = registry.client()?;
+        for blob in [&large, &small] {
+            client.push_blob("app", &blob.digest, &blob.bytes).await?.expect(StatusCode::CREATED)?;
+        }
+        ensure!(client.get(&path(&large)).await?.expect(StatusCode::OK)?.body == large.bytes);
+    }
+    section["redirectendpoint"] = json!(server.endpoint());
+    let registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+    let client = registry.client()?;
+    ensure!(client.get(&path(&small)).await?.expect(StatusCode::OK)?.body == small.bytes);
+    client.head(&path(&large)).await?.expect(StatusCode::OK)?;
+    proxy.take_seen();
+    let sent = client.get(&path(&large)).await?.expect(StatusCode::TEMPORARY_REDIRECT)?;
+    ensure!(!proxy.take_seen().requests.contains_key("GetObject"), "the registry read it all the same");
+    let location = sent.location()?;
+    ensure!(location.starts_with(&server.endpoint()), "{location}");
+    ensure!(sent.header("cache-control") == Some("no-store"), "{:?}", sent.headers);
+    // As nobody: the location is all that is needed.
+    let bucket = Client::plain(server.address());
+    ensure!(bucket.get(&location).await?.expect(StatusCode::OK)?.body == large.bytes);
+    let range = bucket.send(Method::GET, &location, &[("range", "bytes=5-9")], nothing()).await?;
+    ensure!(range.expect(StatusCode::PARTIAL_CONTENT)?.body == large.bytes[5..10]);
+    let forged = location.replace("X-Amz-Expires=1200", "X-Amz-Expires=999999");
+    ensure!(forged != location, "{location}");
+    bucket.get(&forged).await?.expect(StatusCode::FORBIDDEN)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_may_begin_after_anything_that_a_client_says() -> Result<()> {
+    for program in [S3Program::Minio, S3Program::Versitygw] {
+        let server = S3Server::start(program)?;
+        let section = S3Server::section(&server.endpoint());
+        let registry = RegistryProcess::start(Storage::Bucket(&section), Security::None).await?;
+        let (client, manifest) = (registry.client()?, image("amd64", 1, 1));
+        for blob in &manifest.blobs {
+            client.push_blob("app", &blob.digest, &blob.bytes).await?.expect(StatusCode::CREATED)?;
+        }
+        for tag in ["a", "b", "b0"] {
+            client.put_manifest("app", tag, &manifest).await?.expect(StatusCode::CREATED)?;
+        }
+        for (last, listed) in [
+            ("a//b", json!(["b", "b0"])),
+            ("..", json!(["a", "b", "b0"])),
+            ("b%00", json!(["b0"])),
+            ("b%C3%A9", json!([])),
+            (&"x".repeat(3000), json!([])),
+        ] {
+            let answer = client.get(&format!("/v2/app/tags/list?last={last}")).await?.expect(StatusCode::OK)?;
+            let list: Value = serde_json::from_slice(&answer.body)?;
+            ensure!(list["tags"] == listed, "{program:?}, {last}: {list}");
+            client.get(&format!("/v2/_catalog?last={last}")).await?.expect(StatusCode::OK)?;
         }
     }
     Ok(())

@@ -63,7 +63,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The configuration names none, or more than one.
-    #[error("storage must be exactly one of filesystem, s3 and inmemory")]
+    #[error("storage must be exactly one of filesystem, s3, gcs, azure and inmemory")]
     NotOne,
     /// There is nothing to look at from outside the process.
     #[error("storage.inmemory: what is kept in memory can only be seen by the process that keeps it")]
@@ -82,11 +82,11 @@ impl Store {
     /// # Errors
     /// When it cannot be used; the message says what to change.
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let store = match (&config.filesystem, &config.s3, &config.inmemory) {
+        let store = match (&config.filesystem, bucket(config, config.redirects())?, &config.inmemory) {
             (Some(filesystem), None, None) => Self::posix(&filesystem.rootdirectory)?,
-            (None, None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
-            (None, Some(bucket), None) => Self::on(Arc::new(Object::s3(bucket)?)),
+            (None, Some(bucket), None) => Self::on(Arc::new(bucket)),
             (None, None, Some(_)) => Self::in_memory(),
+            (None, None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
             _ => return Err(OpenError::NotOne),
         };
         Ok(store.maintained_as(&config.maintenance))
@@ -102,9 +102,9 @@ impl Store {
     /// # Errors
     /// When there is none, or it is of a kind that ends with its process.
     pub fn open_to_read(config: &config::Storage) -> std::result::Result<Self, OpenError> {
-        let driver: Arc<dyn Driver> = match (&config.filesystem, &config.s3, &config.inmemory) {
+        let driver: Arc<dyn Driver> = match (&config.filesystem, bucket(config, false)?, &config.inmemory) {
             (_, _, Some(_)) => return Err(OpenError::NotKept),
-            (None, Some(bucket), None) => Arc::new(Object::s3(bucket)?),
+            (None, Some(bucket), None) => Arc::new(bucket),
             (filesystem, ..) => Arc::new(Posix::open_to_read(&filesystem.clone().unwrap_or_default().rootdirectory)?),
         };
         Ok(Self::on(driver).maintained_as(&config.maintenance))
@@ -189,6 +189,17 @@ impl Store {
             size: bytes.len() as u64,
         }))
     }
+}
+
+/// The bucket that the configuration names, if it names one.
+fn bucket(config: &config::Storage, redirects: bool) -> std::result::Result<Option<Object>, OpenError> {
+    Ok(match (&config.s3, &config.gcs, &config.azure) {
+        (Some(s3), None, None) => Some(Object::s3(s3, redirects)?),
+        (None, Some(gcs), None) => Some(Object::gcs(gcs, redirects)?),
+        (None, None, Some(azure)) => Some(Object::azure(azure, redirects)?),
+        (None, None, None) => None,
+        _ => return Err(OpenError::NotOne),
+    })
 }
 
 /// A manifest without its bytes.

@@ -8,11 +8,12 @@ use berth_e2e::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
-    let program = arguments.next().context("usage: with-s3 minio|versitygw COMMAND…")?.parse()?;
+    let name = arguments.next().context("usage: with-s3 minio|versitygw COMMAND…")?;
     let command = arguments.next().context("usage: with-s3 minio|versitygw COMMAND…")?;
-    let server = S3Server::start(program)?;
+    let server = S3Server::start(name.parse()?)?;
     let status = Command::new(command)
         .args(arguments)
+        .env("BERTH_TEST_S3_SERVER", name)
         .env("BERTH_TEST_S3_ENDPOINT", server.endpoint())
         .env("BERTH_TEST_S3_BUCKET", BUCKET)
         .env("BERTH_TEST_S3_ACCESS_KEY", ACCESS_KEY)

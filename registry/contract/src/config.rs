@@ -3,7 +3,10 @@
 //! These types say what is there and what its default is. Reading a file with its environment overrides and its unknown
 //! keys is [`load`]'s.
 
+mod azure;
 mod environment;
+mod gcs;
+mod given;
 mod keys;
 mod load;
 mod s3;
@@ -13,6 +16,8 @@ use std::path::PathBuf;
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::azure::{Azure, AzureCredentials, AzureCredentialsType};
+pub use self::gcs::Gcs;
 pub use self::load::{ConfigError, Warning, load};
 pub use self::s3::{S3, Secret};
 use crate::{Duration, Schedule};
@@ -93,26 +98,59 @@ pub struct Storage {
     /// A directory, local or shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
-    /// A bucket.
+    /// A bucket of S3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3>,
+    /// A bucket of Google Cloud Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<Gcs>,
+    /// A container of Azure Blob Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure: Option<Azure>,
     /// The memory of this process: for trying things out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inmemory: Option<InMemory>,
     /// Deletion through the API.
     pub delete: Delete,
+    /// Sending clients to the bucket.
+    pub redirect: Redirect,
     /// Housekeeping.
     pub maintenance: Maintenance,
 }
 
 impl Storage {
+    /// Whether who pulls a blob is sent to the bucket for its bytes. Where the file does not say: if everybody reaches it, because
+    /// it is Amazon's, Google's or Microsoft's own, or because the file says where pullers reach it.
+    pub fn redirects(&self) -> bool {
+        let is_reached = match (&self.s3, &self.gcs, &self.azure) {
+            (Some(s3), ..) => s3.regionendpoint.is_none() || s3.redirectendpoint.is_some(),
+            (_, Some(_), _) => true,
+            (_, _, Some(azure)) => azure.serviceurl.is_none(),
+            (None, None, None) => return false,
+        };
+        self.redirect.disable.map_or(is_reached, |disable| !disable)
+    }
+
     /// How many places are named. There must be one.
     fn places(&self) -> usize {
-        [self.filesystem.is_some(), self.s3.is_some(), self.inmemory.is_some()]
-            .into_iter()
-            .filter(|named| *named)
-            .count()
+        let named = [
+            self.filesystem.is_some(),
+            self.s3.is_some(),
+            self.gcs.is_some(),
+            self.azure.is_some(),
+            self.inmemory.is_some(),
+        ];
+        named.into_iter().filter(|named| *named).count()
     }
+}
+
+/// `storage.redirect`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redirect {
+    /// Whether every byte passes through the registry. Default: see [`Storage::redirects`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable: Option<bool>,
 }
 
 /// `storage.filesystem`

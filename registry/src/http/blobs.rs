@@ -31,6 +31,12 @@ pub(super) async fn pull(
     if is_known {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
+    if let Some(location) = blob.location() {
+        // It ends soon, and is for this client alone.
+        put(&mut headers, header::CACHE_CONTROL, "no-store");
+        put(&mut headers, header::LOCATION, location);
+        return Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response());
+    }
     let size = blob.size();
     let selected = selected(size);
     let range = selected.range(size).ok_or(ApiError::Range { size })?;

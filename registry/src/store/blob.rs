@@ -17,7 +17,16 @@ use super::{Store, UploadError};
 /// A blob that has been found in a repository.
 pub struct Blob {
     size: u64,
-    bytes: Option<ContentStream>,
+    found: Found,
+}
+
+/// What there is of a blob.
+enum Found {
+    /// Nothing was wanted.
+    Presence,
+    Bytes(ContentStream),
+    /// Where to ask for them.
+    Location(String),
 }
 
 impl Blob {
@@ -28,12 +37,25 @@ impl Blob {
 
     /// The bytes that were wanted of it, if any were.
     pub fn bytes(self) -> Option<ContentStream> {
-        self.bytes
+        match self.found {
+            Found::Bytes(bytes) => Some(bytes),
+            Found::Presence | Found::Location(_) => None,
+        }
+    }
+
+    /// Where the bytes that were wanted can be asked for, instead of here.
+    pub fn location(&self) -> Option<&str> {
+        match &self.found {
+            Found::Location(location) => Some(location),
+            Found::Presence | Found::Bytes(_) => None,
+        }
     }
 }
 
 /// Links of one digest in one repository that are looked at. They differ only in age.
 const MOST_LINKS: usize = 1000;
+/// Blobs from this size on are worth a second request of whoever pulls them, where they can be had elsewhere. In bytes.
+const WORTH_A_REDIRECT: u64 = 1 << 20;
 /// Repositories that are tried when a digest is looked for anywhere.
 const MOST_HINTS: usize = 16;
 
@@ -52,15 +74,8 @@ impl Store {
         for _ in 0..2 {
             let links = self.links(repository, digest).await?;
             for link in links.iter().copied() {
-                let found = match wanted(link.size) {
-                    None => self.leads_somewhere(link).await?.then_some(None),
-                    Some(range) => {
-                        let content = self.driver.open(&Key::Data(link.data), range).await?;
-                        content.filter(|content| content.size() == link.size).map(|content| Some(content.stream()))
-                    }
-                };
-                if let Some(bytes) = found {
-                    return Ok(Some(Blob { size: link.size, bytes }));
+                if let Some(found) = self.behind(link, wanted(link.size)).await? {
+                    return Ok(Some(Blob { size: link.size, found }));
                 }
             }
             if links.is_empty() {
@@ -68,6 +83,21 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// What a link leads to.
+    async fn behind(&self, link: LinkName, wanted: Option<Range<u64>>) -> Result<Option<Found>> {
+        let key = Key::Data(link.data);
+        let Some(range) = wanted else {
+            return Ok(self.leads_somewhere(link).await?.then_some(Found::Presence));
+        };
+        if link.size >= WORTH_A_REDIRECT
+            && let Some(location) = self.driver.location(&key).await?
+        {
+            return Ok(self.leads_somewhere(link).await?.then_some(Found::Location(location)));
+        }
+        let content = self.driver.open(&key, range).await?.filter(|content| content.size() == link.size);
+        Ok(content.map(|content| Found::Bytes(content.stream())))
     }
 
     /// Takes a blob out of a repository. `false`: it was not in it.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -90,8 +90,13 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Every name that is there, ours or not, in no order: for checking, not for serving.
     async fn walk(&self) -> Result<Vec<String>>;
 
-    /// Removes what staging left behind when a process died.
-    async fn sweep(&self) -> Result<()>;
+    /// Removes what staging left behind when a process died. Nothing is staged for longer than `age`.
+    async fn sweep(&self, age: Duration) -> Result<()>;
+
+    /// Where a client can read a large value itself, for a while, with a GET of its own. `None`: only here.
+    async fn location(&self, _key: &Key) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Finds out by trying, once at start-up, whether the place keeps what this page asks for, and adapts to what it does not
     /// honour where that can be done without.

@@ -47,7 +47,7 @@ impl Store {
     /// When storage fails. What was removed before stays removed.
     pub async fn sweep_remains(&self) -> Result<usize> {
         let intents = self.sweep_intents().await?;
-        self.driver.sweep().await?;
+        self.driver.sweep(self.upload_age + EXPIRY_SLACK).await?;
         Ok(intents)
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_yaml::{Mapping, Value};
 
 use super::keys::{Effect, Place, REQUIRED, nearest, place};
-use super::{Config, Filesystem, S3, environment};
+use super::{Azure, Config, Filesystem, Gcs, S3, environment};
 
 /// Something in the configuration that nothing comes of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,10 +259,14 @@ fn without(mut document: Value, path: &[String]) -> Value {
 fn refuse_contradictions(config: &Config) -> Result<(), ConfigError> {
     if config.storage.places() > 1 {
         return Err(ConfigError::Contradiction(
-            "storage.filesystem, storage.s3 and storage.inmemory exclude each other",
+            "storage.filesystem, storage.s3, storage.gcs, storage.azure and storage.inmemory exclude each other",
         ));
     }
-    if let Some(contradiction) = config.storage.s3.as_ref().and_then(S3::contradiction) {
+    let storage = &config.storage;
+    let s3 = storage.s3.as_ref().and_then(S3::contradiction);
+    let gcs = || storage.gcs.as_ref().and_then(Gcs::contradiction);
+    let azure = || storage.azure.as_ref().and_then(Azure::contradiction);
+    if let Some(contradiction) = s3.or_else(gcs).or_else(azure) {
         return Err(ConfigError::Contradiction(contradiction));
     }
     if config.http.secret.is_some() && config.http.secretfile.is_some() {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+
+use super::given::given;
 
 /// `storage.s3`: a bucket of Amazon S3, or of anything else that speaks its API.
 ///
@@ -20,6 +22,9 @@ pub struct S3 {
     /// Where the API is, if not at Amazon: `https://HOST[:PORT]`, or without a scheme, which `secure` gives then.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub regionendpoint: Option<String>,
+    /// Where pullers reach the API, if not at `regionendpoint`, in the same form.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub redirectendpoint: Option<String>,
     /// Whether the bucket stands in the path and not in the host name, as MinIO and others want it. Default: no.
     #[serde(default)]
     pub forcepathstyle: bool,
@@ -48,16 +53,6 @@ pub struct S3 {
     /// What all object names begin with. Default: nothing.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rootdirectory: Option<String>,
-}
-
-/// A value that is not empty: templates write empty ones where they have none.
-fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: From<String>,
-{
-    let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.filter(|text| !text.is_empty()).map(T::from))
 }
 
 const fn yes() -> bool {

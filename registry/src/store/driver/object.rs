@@ -1,23 +1,23 @@
 //! A bucket, or anything else that the `object_store` crate can talk to, as a place where bytes are kept.
 //!
 //! An object store is durable when it answers, shows an object wholly or not at all, and lists what was written. A `put`
-//! under a fresh name is idempotent, so most are tried again; what must not arrive late is written `once`.
+//! under a fresh name is idempotent, so most are tried again; `tries` has what is not.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AwsCredentialProvider;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::signer::{Method, Signer};
 use object_store::{
     Attributes, Error as ObjectError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
     PutPayload, UpdateVersion,
@@ -26,17 +26,25 @@ use object_store::{
 use super::{Content, Driver, Honoured, Page, Stage, UnfitError, in_order};
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, Prefix};
+use advice::{Bucket, Provider};
 use error::failed;
+use multiparts::Signed;
+use open::Credentials;
 use stage::ObjectStage;
 
+mod advice;
+mod azure;
 mod error;
+mod gcs;
 mod lists;
-mod once;
+mod multiparts;
+mod open;
 mod probe;
 mod s3;
 mod stage;
+mod tries;
 
-pub(crate) use s3::OpenBucketError;
+pub(crate) use open::OpenBucketError;
 
 /// A bucket in use.
 #[derive(Clone)]
@@ -44,14 +52,17 @@ pub(crate) struct Object {
     objects: Arc<dyn ObjectStore>,
     /// The same bucket, for what must not be tried twice.
     once: Arc<dyn ObjectStore>,
-    /// What requests are signed with. `None`: nothing is signed.
-    credentials: Option<AwsCredentialProvider>,
+    /// Who obtains what requests are signed with. `None`: nothing is signed.
+    credentials: Option<Arc<dyn Credentials>>,
     /// The same bucket's lists, a page at a time. `None`: it has no pages, and little in it.
     pages: Option<Arc<dyn PaginatedListStore>>,
+    /// The same bucket, for requests that `object_store` has no name for. `None`: there is no server.
+    signed: Option<Signed>,
+    /// The same bucket as pullers reach it. `None`: they are not sent there.
+    pullers: Option<Arc<dyn Signer>>,
     /// What all names begin with, with its slash.
     root: String,
-    /// Its name, for messages.
-    bucket: String,
+    bucket: Bucket,
     /// Whether the store was seen to ignore conditions.
     ignores_conditions: Arc<AtomicBool>,
     /// What large values are written with. A copy on the server would lose it.
@@ -66,6 +77,8 @@ impl fmt::Debug for Object {
 
 /// Requests that one operation has under way at the same time.
 const PARALLEL: usize = 16;
+/// How long whoever is sent to the bucket has to begin, as with distribution.
+const LOCATION_LASTS: Duration = Duration::from_mins(20);
 /// What the server is asked to copy, at most. S3 copies up to 5 GiB in one request, which answers when it is done.
 const COPIED_AT_ONCE: u64 = 1 << 30;
 
@@ -78,8 +91,10 @@ impl Object {
             objects,
             credentials: None,
             pages: None,
+            signed: None,
+            pullers: None,
             root: String::new(),
-            bucket: "in memory".into(),
+            bucket: Bucket { provider: Provider::Memory, name: "in memory".into() },
             ignores_conditions: Arc::default(),
             class: Attributes::default(),
         }
@@ -95,7 +110,7 @@ impl Object {
         // Overwrite, not create: nobody else has the name, and a retry whose first try was answered late must not fail.
         let options = PutOptions { mode: PutMode::Overwrite, attributes, ..PutOptions::default() };
         let path = self.path(key)?;
-        let put = if once::is_only_written_once(key) {
+        let put = if tries::is_only_written_once(key) {
             self.put_once(&path, value.into(), options).await
         } else {
             self.objects.put_opts(&path, value.into(), options).await
@@ -151,8 +166,8 @@ impl Driver for Object {
 
     async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
         let path = self.path(key)?;
-        let read = async { self.objects.get(&path).await?.bytes().await };
-        found(read.await).map_err(|error| failed(format_args!("read {key}"), error))
+        let read = || async { self.objects.get(&path).await?.bytes().await };
+        found(tries::whole(read).await).map_err(|error| failed(format_args!("read {key}"), error))
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>> {
@@ -238,8 +253,23 @@ impl Driver for Object {
         self.all_names().await
     }
 
-    async fn sweep(&self) -> Result<()> {
-        Ok(())
+    async fn sweep(&self, age: Duration) -> Result<()> {
+        match &self.signed {
+            Some(signed) => self.abort_multiparts(signed, age).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn location(&self, key: &Key) -> Result<Option<String>> {
+        let Some(pullers) = &self.pullers else { return Ok(None) };
+        match pullers.signed_url(Method::GET, &self.path(key)?, LOCATION_LASTS).await {
+            Ok(url) => Ok(Some(url.into())),
+            Err(error) => {
+                // Whoever may read need not have the right to sign for others.
+                tracing::warn!(%error, "who pulls cannot be sent to the bucket; set storage.redirect.disable");
+                Ok(None)
+            }
+        }
     }
 
     async fn probe(&self) -> std::result::Result<Honoured, UnfitError> {

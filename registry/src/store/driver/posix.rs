@@ -339,7 +339,7 @@ impl Driver for Posix {
         .await
     }
 
-    async fn sweep(&self) -> Result<()> {
+    async fn sweep(&self, _age: Duration) -> Result<()> {
         self.on_pool("remove what was left half-written", |shared| {
             for entry in fs::read_dir(shared.root.join(stage::DIRECTORY))? {
                 let entry = entry?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -125,7 +125,7 @@ impl Driver for Watched {
         self.behind.walk().await
     }
 
-    async fn sweep(&self) -> Result<()> {
-        self.behind.sweep().await
+    async fn sweep(&self, age: Duration) -> Result<()> {
+        self.behind.sweep(age).await
     }
 }

@@ -222,4 +222,18 @@ fn a_bucket_is_read_as_distribution_has_it() {
     assert!(!format!("{:?}", bucket(keys)).contains("5678"));
     let keys = "regionendpoint: 'https://minio:9000/', forcepathstyle: true";
     assert_eq!(bucket(keys).endpoint().as_deref(), Some("https://minio:9000"));
+    assert_eq!(bucket("region: '', accesskey: '', secretkey: ''").region, None, "templates leave keys empty");
+}
+
+#[test]
+fn who_pulls_is_sent_to_a_bucket_that_everybody_reaches_unless_the_file_says_otherwise() {
+    let redirects = |storage: &str| read(&format!("storage: {{{storage}}}")).0.storage.redirects();
+    assert!(redirects("s3: {bucket: b}"));
+    assert!(!redirects("s3: {bucket: b}, redirect: {disable: true}"));
+    assert!(!redirects("s3: {bucket: b, regionendpoint: 'http://minio.internal'}"));
+    assert!(redirects("s3: {bucket: b, regionendpoint: 'http://minio.internal'}, redirect: {disable: false}"));
+    assert!(redirects(
+        "s3: {bucket: b, regionendpoint: 'http://minio.internal', redirectendpoint: 'https://minio.example'}"
+    ));
+    assert!(!redirects("filesystem: {rootdirectory: /x}, redirect: {disable: false}"));
 }

@@ -1,14 +1,16 @@
 //! What a bucket lists. A page of a hundred names costs one request, however many there are.
 
-use futures::{StreamExt, TryStreamExt};
+use std::fmt;
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta};
 
-use futures::stream::BoxStream;
-
 use super::error::failed;
-use super::{Object, in_order};
+use super::{Object, in_order, tries};
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::Prefix;
 
@@ -21,94 +23,113 @@ impl Object {
     /// So many of the names right below a prefix, those of objects and those of directories.
     pub(super) async fn names(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
         let names_in = |listed: &ListResult| [directories_in(listed), objects_in(listed, prefix)].concat();
-        match &self.pages {
-            Some(pages) if limit < MOST_IN_A_PAGE => self.paged(pages.as_ref(), prefix, None, limit, names_in).await,
-            _ => {
-                let listed = self.objects.list_with_delimiter(Some(&self.path(prefix)?)).await;
-                let mut names = names_in(&listed.map_err(list_failed(prefix))?);
-                names.truncate(limit);
-                Ok(names)
-            }
-        }
+        self.first(prefix, None, limit, names_in).await
     }
 
     /// So many of the names right below a prefix that come after one, in order.
     pub(super) async fn names_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Vec<String>> {
         let is_of_directories = matches!(prefix, Prefix::Repositories);
-        let Some(pages) = &self.pages else {
+        let place = |name: &str| if is_of_directories { in_order(name) } else { name.to_owned() };
+        // Some servers do not know where a list is to begin.
+        let comes_after = |name: &String| after.is_none_or(|after| place(name) > place(after));
+        if self.pages.is_none() {
             let mut names = self.names(prefix, usize::MAX).await?;
-            let place = |name: &str| if is_of_directories { in_order(name) } else { name.to_owned() };
-            names.retain(|name| after.is_none_or(|after| place(name) > place(after)));
+            names.retain(comes_after);
             names.sort_unstable_by_key(|name| place(name));
             names.truncate(count);
             return Ok(names);
-        };
-        let after = after.map(offset);
-        if is_of_directories {
-            // The byte after the slash: past everything in the directory `after`.
-            let offset = after.map(|after| format!("{after}0"));
-            self.paged(pages.as_ref(), prefix, offset, count, directories_in).await
-        } else {
-            self.paged(pages.as_ref(), prefix, after, count, |listed| objects_in(listed, prefix)).await
         }
+        // The byte after the slash: past everything in the directory `after`.
+        let end = if is_of_directories { "0" } else { "" };
+        let offset = after.map(|after| format!("{}{end}", offset(after)));
+        let names_in = |listed: &ListResult| {
+            let mut names = if is_of_directories { directories_in(listed) } else { objects_in(listed, prefix) };
+            names.retain(comes_after);
+            names
+        };
+        self.first(prefix, offset, count, names_in).await
     }
 
-    async fn paged(
+    /// So many names of those right below a prefix that come after an offset.
+    async fn first(
         &self,
-        pages: &dyn PaginatedListStore,
         prefix: &Prefix,
         after: Option<String>,
         count: usize,
         names_in: impl Fn(&ListResult) -> Vec<String>,
     ) -> Result<Vec<String>> {
+        let Some(pages) = &self.pages else {
+            let listed = self.objects.list_with_delimiter(Some(&self.path(prefix)?)).await;
+            let mut names = names_in(&listed.map_err(list_failed(prefix))?);
+            names.truncate(count);
+            return Ok(names);
+        };
         let under = format!("{}{prefix}/", self.root);
-        let offset = after.map(|after| format!("{under}{after}"));
-        let mut names = Vec::new();
-        let mut page_token = None;
-        loop {
-            let options = PaginatedListOptions {
-                offset: offset.clone(),
-                delimiter: Some("/".into()),
-                max_keys: Some(count.min(MOST_IN_A_PAGE)),
-                page_token,
-                ..PaginatedListOptions::default()
-            };
-            let page = pages.list_paginated(Some(&under), options).await.map_err(list_failed(prefix))?;
-            names.extend(names_in(&page.result));
-            page_token = page.page_token;
-            if page_token.is_none() || names.len() >= count {
-                names.truncate(count);
-                return Ok(names);
-            }
+        let options = PaginatedListOptions {
+            offset: after.map(|after| format!("{under}{after}")),
+            delimiter: Some("/".into()),
+            max_keys: Some(count.min(MOST_IN_A_PAGE)),
+            ..PaginatedListOptions::default()
+        };
+        let mut names: Vec<String> = Vec::new();
+        let listed = pages_of(Arc::clone(pages), under, options).map_err(list_failed(prefix));
+        futures::pin_mut!(listed);
+        while names.len() < count
+            && let Some(page) = listed.try_next().await?
+        {
+            names.extend(names_in(&page));
         }
+        names.truncate(count);
+        Ok(names)
     }
 
     /// Every name below a prefix, however deep.
     pub(super) fn names_below(&self, below: &Prefix) -> BoxStream<'static, Result<String>> {
-        let under = match self.path(below) {
-            Ok(under) => under,
-            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
-        };
-        let objects = self.objects.list(Some(&under)).map_err(list_failed(below));
         let of_tags = is_tags(below);
+        let under = format!("{}{below}/", self.root);
         let name = move |meta: ObjectMeta| {
             let name = is_present(&meta, of_tags).then(|| name_below(&under, &meta.location)).flatten();
             futures::future::ready(Ok(name))
         };
-        objects.try_filter_map(name).boxed()
+        self.objects_below(&format_args!("{below}/")).map_err(list_failed(below)).try_filter_map(name).boxed()
     }
 
     /// Every name of the bucket that begins with the root, without it.
     pub(super) async fn all_names(&self) -> Result<Vec<String>> {
-        let root = (!self.root.is_empty()).then(|| self.path(&"")).transpose()?;
-        let name = |meta: ObjectMeta| match &root {
-            Some(root) => name_below(root, &meta.location),
-            None => Some(meta.location.to_string()),
-        };
-        let listed = self.objects.list(root.as_ref()).map_ok(name);
-        let names = listed.try_filter_map(|name| futures::future::ready(Ok(name))).try_collect().await;
+        let name = |meta: ObjectMeta| futures::future::ready(Ok(name_below(&self.root, &meta.location)));
+        let names = self.objects_below(&"").try_filter_map(name).try_collect().await;
         names.map_err(|error| failed("list everything", error))
     }
+
+    fn objects_below(&self, below: &dyn fmt::Display) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let under = format!("{}{below}", self.root);
+        let Some(pages) = &self.pages else {
+            return match Path::parse(&under) {
+                Ok(under) => self.objects.list(Some(&under)),
+                Err(error) => futures::stream::once(async { Err(error.into()) }).boxed(),
+            };
+        };
+        let listed = pages_of(Arc::clone(pages), under, PaginatedListOptions::default());
+        listed.map_ok(|page| futures::stream::iter(page.objects.into_iter().map(Ok))).try_flatten().boxed()
+    }
+}
+
+/// One page after another. One that breaks off is asked for again.
+fn pages_of(
+    pages: Arc<dyn PaginatedListStore>,
+    under: String,
+    options: PaginatedListOptions,
+) -> impl Stream<Item = object_store::Result<ListResult>> + Send {
+    let state = Some((pages, under, options));
+    futures::stream::try_unfold(state, |state| async move {
+        let Some((pages, under, options)) = state else { return Ok(None) };
+        let page = tries::whole(|| pages.list_paginated(Some(&under), options.clone())).await?;
+        let next = page.page_token.map(|token| {
+            let options = PaginatedListOptions { page_token: Some(token), ..options };
+            (pages, under, options)
+        });
+        Ok(Some((page.result, next)))
+    })
 }
 
 /// What a list that comes after anything that a client says can begin with: no store takes control characters, or more than a
@@ -130,8 +151,9 @@ fn objects_in(listed: &ListResult, prefix: &Prefix) -> Vec<String> {
     present.filter_map(|meta| meta.location.filename()).map(str::to_owned).collect()
 }
 
-fn name_below(under: &Path, location: &Path) -> Option<String> {
-    location.as_ref().strip_prefix(under.as_ref())?.strip_prefix('/').map(str::to_owned)
+/// What follows `under`, which ends with a slash or is nothing.
+fn name_below(under: &str, location: &Path) -> Option<String> {
+    location.as_ref().strip_prefix(under).map(str::to_owned)
 }
 
 fn list_failed(prefix: &Prefix) -> impl Fn(object_store::Error) -> StoreError + Send + Sync + 'static {

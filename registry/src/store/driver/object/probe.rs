@@ -6,8 +6,8 @@ use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use ulid::Ulid;
 
-use super::error::{advice, is_not_implemented, without_credentials};
-use super::{Object, found};
+use super::error::is_not_implemented;
+use super::{Object, found, tries};
 use crate::store::driver::{Driver, Honoured, UnfitError};
 use crate::store::layout::{Key, Prefix};
 
@@ -19,7 +19,7 @@ const RACES: usize = 4;
 /// Tries everything that the driver relies on, with objects that are swept like any upload's if this is interrupted.
 pub(super) async fn probe(object: &Object) -> Result<Honoured, UnfitError> {
     if let Some(credentials) = &object.credentials {
-        credentials.get_credential().await.map_err(|error| UnfitError(without_credentials(&error)))?;
+        credentials.obtain().await.map_err(|error| UnfitError(object.bucket.without_credentials(&error)))?;
     }
     let mut probe = Probe { object, used: Vec::new() };
     let looked = probe.look().await;
@@ -58,7 +58,7 @@ impl Probe<'_> {
             return Err(self.lies("does not give back what was written"));
         }
         let under = self.object.path(&Prefix::Upload(upload)).map_err(|error| UnfitError(error.to_string()))?;
-        let listed = self.object.objects.list_with_delimiter(Some(&under)).await;
+        let listed = tries::whole(|| self.object.objects.list_with_delimiter(Some(&under))).await;
         let listed = listed.map_err(|error| self.unfit("list", &error))?;
         if !listed.objects.iter().any(|meta| meta.location == path) {
             return Err(self.lies("does not list what was written"));
@@ -132,16 +132,16 @@ impl Probe<'_> {
     }
 
     async fn read(&self, path: &Path) -> Result<Option<Bytes>, UnfitError> {
-        let read = async { self.object.objects.get(path).await?.bytes().await };
-        found(read.await).map_err(|error| self.unfit("read", &error))
+        let read = || async { self.object.objects.get(path).await?.bytes().await };
+        found(tries::whole(read).await).map_err(|error| self.unfit("read", &error))
     }
 
     fn unfit(&self, doing: &str, error: &ObjectError) -> UnfitError {
-        UnfitError(advice(error, doing, &self.object.bucket))
+        UnfitError(self.object.bucket.advice(error, doing))
     }
 
     fn lies(&self, what: &str) -> UnfitError {
-        let bucket = &self.object.bucket;
+        let bucket = &self.object.bucket.name;
         UnfitError(format!("the store of the bucket {bucket} {what}: no registry can be kept there"))
     }
 }

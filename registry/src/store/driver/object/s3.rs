@@ -1,68 +1,66 @@
 //! Buckets of Amazon S3 and of everything that speaks its API.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use std::{fs, io};
 
 use berth_contract::config::S3;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{Attribute, Attributes, Certificate, ClientOptions, RetryConfig};
+use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
+use object_store::signer::Signer;
+use object_store::{Attribute, Attributes};
 
 use super::Object;
-
-/// Why a bucket cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenBucketError {
-    /// The authorities cannot be read.
-    #[error("storage.s3.cabundle: {0} cannot be read: {1}")]
-    Authorities(PathBuf, #[source] io::Error),
-    /// They are none.
-    #[error("storage.s3.cabundle: {0} holds no certificate in PEM")]
-    NoAuthorities(PathBuf),
-    /// The rest of the configuration cannot be acted on.
-    #[error("storage.s3: {0}")]
-    Config(#[source] object_store::Error),
-}
-
-/// For a connection to be made.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
-/// For the next bytes of an answer. There is no limit for a whole one: a blob takes as long as its reader.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-/// A connection that nobody uses is closed before the store might do it: a request that is on its way at that moment is lost, and
-/// some are not sent again.
-const IDLE_FOR: Duration = Duration::from_secs(15);
-/// How often what may be tried again is, with growing pauses of random length between.
-const RETRIES: usize = 5;
-/// After so long nothing is tried again: its client has a limit too.
-const RETRIED_FOR: Duration = Duration::from_secs(60);
+use super::advice::{Bucket, Provider};
+use super::multiparts::Signed;
+use super::open::{OpenBucketError, client, credentials, never, patient, root, variable};
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
-    pub(crate) fn s3(config: &S3) -> Result<Self, OpenBucketError> {
-        let builder = builder(config, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
-        let patient = RetryConfig { max_retries: RETRIES, retry_timeout: RETRIED_FOR, ..RetryConfig::default() };
-        let objects = Arc::new(build(builder.clone().with_retry(patient))?);
+    pub(crate) fn s3(config: &S3, redirects: bool) -> Result<Self, OpenBucketError> {
+        let builder = builder(config, &variable)?;
+        let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
-        let never = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-        let once = build(builder.with_retry(never).with_credentials(Arc::clone(objects.credentials())))?;
-        let root = config.rootdirectory.as_deref().unwrap_or_default().trim_matches('/');
+        let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
+        let signed = Signed { signer: Arc::clone(&objects) as _, http: http(config)? };
+        let pullers = redirects.then(|| pullers(config, &variable, &objects)).transpose()?;
         let class = config.storageclass.clone();
         Ok(Self {
-            credentials: Some(Arc::clone(objects.credentials())),
+            credentials: Some(credentials(objects.credentials())),
             pages: Some(Arc::clone(&objects) as _),
+            signed: Some(signed),
+            pullers,
             objects,
             once: Arc::new(once),
-            bucket: config.bucket.clone(),
+            bucket: Bucket { provider: Provider::S3, name: config.bucket.clone() },
             ignores_conditions: Arc::default(),
-            root: if root.is_empty() { String::new() } else { format!("{root}/") },
+            root: root(config.rootdirectory.as_deref()),
             class: class.map(|class| Attributes::from_iter([(Attribute::StorageClass, class)])).unwrap_or_default(),
         })
     }
 }
 
+/// The bucket as pullers reach it, with the same credentials.
+fn pullers(
+    config: &S3,
+    variable: &dyn Fn(&str) -> Option<String>,
+    objects: &AmazonS3,
+) -> Result<Arc<dyn Signer>, OpenBucketError> {
+    let regionendpoint = config.redirectendpoint.clone().or_else(|| config.regionendpoint.clone());
+    let theirs = S3 { regionendpoint, ..config.clone() };
+    let builder = builder(&theirs, variable)?.with_credentials(Arc::clone(objects.credentials()));
+    Ok(Arc::new(build(builder)?))
+}
+
+fn http(config: &S3) -> Result<HttpClient, OpenBucketError> {
+    let client = client(config.cabundle.as_ref())?.with_allow_http(true);
+    ReqwestConnector::default().connect(&client).map_err(failed)
+}
+
+fn failed(error: object_store::Error) -> OpenBucketError {
+    OpenBucketError::Config("s3", error)
+}
+
 fn build(builder: AmazonS3Builder) -> Result<AmazonS3, OpenBucketError> {
-    builder.build().map_err(OpenBucketError::Config)
+    builder.build().map_err(failed)
 }
 
 /// What the platform tells of the credentials that it gives
@@ -86,7 +84,7 @@ fn builder(config: &S3, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ama
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&config.bucket)
         .with_virtual_hosted_style_request(!config.forcepathstyle)
-        .with_client_options(client(config)?);
+        .with_client_options(client(config.cabundle.as_ref())?);
     let region = config.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
     if let Some(region) = region {
         builder = builder.with_region(region);
@@ -107,31 +105,12 @@ fn builder(config: &S3, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ama
         builder = match &config.keyid {
             Some(key) => builder.with_sse_kms_encryption(key),
             None => {
-                let kind = "aws_server_side_encryption".parse().map_err(OpenBucketError::Config)?;
+                let kind = "aws_server_side_encryption".parse().map_err(failed)?;
                 builder.with_config(kind, "AES256")
             }
         };
     }
     Ok(builder)
-}
-
-fn client(config: &S3) -> Result<ClientOptions, OpenBucketError> {
-    let agent = http::HeaderValue::from_static(concat!("berth-registry/", env!("CARGO_PKG_VERSION")));
-    let mut client = ClientOptions::new()
-        .with_user_agent(agent)
-        .with_connect_timeout(CONNECTED_WITHIN)
-        .with_pool_idle_timeout(IDLE_FOR)
-        .with_read_timeout(ANSWERED_WITHIN)
-        .with_timeout_disabled();
-    if let Some(path) = &config.cabundle {
-        let pem = fs::read(path).map_err(|error| OpenBucketError::Authorities(path.clone(), error))?;
-        let authorities = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if authorities.is_empty() {
-            return Err(OpenBucketError::NoAuthorities(path.clone()));
-        }
-        client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
-    }
-    Ok(client)
 }
 
 #[cfg(test)]
@@ -152,7 +131,7 @@ impl Object {
             "secretkey": variable("SECRET_KEY"),
             "rootdirectory": ulid::Ulid::generate().to_string(),
         });
-        Self::s3(&serde_json::from_value(document).unwrap()).unwrap()
+        Self::s3(&serde_json::from_value(document).unwrap(), false).unwrap()
     }
 }
 

@@ -1,0 +1,46 @@
+//! Buckets of Google Cloud Storage.
+
+use std::sync::Arc;
+
+use berth_contract::config::Gcs;
+use object_store::Attributes;
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::signer::Signer;
+
+use super::Object;
+use super::advice::{Bucket, Provider};
+use super::open::{OpenBucketError, client, credentials, never, patient, root, variable};
+
+impl Object {
+    /// The bucket that the configuration names. Nothing is asked of it yet.
+    pub(crate) fn gcs(config: &Gcs, redirects: bool) -> Result<Self, OpenBucketError> {
+        let mut builder = GoogleCloudStorageBuilder::new()
+            .with_bucket_name(&config.bucket)
+            .with_client_options(client(None)?.with_allow_http(true));
+        if let Some(keyfile) = &config.keyfile {
+            builder = builder.with_service_account_path(keyfile.to_string_lossy());
+        } else if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS") {
+            builder = builder.with_application_credentials(file);
+        }
+        let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
+        // With the same credentials: what the platform gives is fetched once.
+        let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
+        Ok(Self {
+            credentials: Some(credentials(objects.credentials())),
+            pages: Some(Arc::clone(&objects) as _),
+            // A lifecycle rule of the bucket aborts what was not finished.
+            signed: None,
+            pullers: redirects.then(|| Arc::clone(&objects) as Arc<dyn Signer>),
+            objects,
+            once: Arc::new(once),
+            bucket: Bucket { provider: Provider::Gcs, name: config.bucket.clone() },
+            ignores_conditions: Arc::default(),
+            root: root(config.rootdirectory.as_deref()),
+            class: Attributes::default(),
+        })
+    }
+}
+
+fn build(builder: GoogleCloudStorageBuilder) -> Result<GoogleCloudStorage, OpenBucketError> {
+    builder.build().map_err(|error| OpenBucketError::Config("gcs", error))
+}

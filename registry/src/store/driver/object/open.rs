@@ -1,0 +1,102 @@
+//! What buckets of every provider have in common: how patiently they are asked, and whom they are taken to be.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use async_trait::async_trait;
+use object_store::{Certificate, ClientOptions, CredentialProvider, RetryConfig};
+
+/// Why a bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenBucketError {
+    /// The authorities cannot be read.
+    #[error("storage.s3.cabundle: {0} cannot be read: {1}")]
+    Authorities(PathBuf, #[source] io::Error),
+    /// They are none.
+    #[error("storage.s3.cabundle: {0} holds no certificate in PEM")]
+    NoAuthorities(PathBuf),
+    /// The rest of the configuration cannot be acted on.
+    #[error("storage.{0}: {1}")]
+    Config(&'static str, #[source] object_store::Error),
+}
+
+/// For a connection to be made.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// For the next bytes of an answer. There is no limit for a whole one: a blob takes as long as its reader.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// A connection that nobody uses is closed before the store might do it: a request that is on its way at that moment is lost, and
+/// some are not sent again.
+const IDLE_FOR: Duration = Duration::from_secs(15);
+/// How often what may be tried again is, with growing pauses of random length between.
+const RETRIES: usize = 5;
+/// After so long nothing is tried again: its client has a limit too.
+const RETRIED_FOR: Duration = Duration::from_secs(60);
+
+/// For what may be tried again.
+pub(super) fn patient() -> RetryConfig {
+    RetryConfig { max_retries: RETRIES, retry_timeout: RETRIED_FOR, ..RetryConfig::default() }
+}
+
+/// For what must not.
+pub(super) fn never() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+/// How the store is spoken to, trusting the system's authorities and those of a file.
+pub(super) fn client(authorities: Option<&PathBuf>) -> Result<ClientOptions, OpenBucketError> {
+    let agent = http::HeaderValue::from_static(concat!("berth-registry/", env!("CARGO_PKG_VERSION")));
+    let mut client = ClientOptions::new()
+        .with_user_agent(agent)
+        .with_connect_timeout(CONNECTED_WITHIN)
+        .with_pool_idle_timeout(IDLE_FOR)
+        .with_read_timeout(ANSWERED_WITHIN)
+        .with_timeout_disabled();
+    if let Some(path) = authorities {
+        let pem = fs::read(path).map_err(|error| OpenBucketError::Authorities(path.clone(), error))?;
+        let authorities = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        if authorities.is_empty() {
+            return Err(OpenBucketError::NoAuthorities(path.clone()));
+        }
+        client = authorities.into_iter().fold(client, ClientOptions::with_root_certificate);
+    }
+    Ok(client)
+}
+
+/// A variable of the environment that is not empty.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What all names begin with: nothing, or a directory with its slash.
+pub(super) fn root(directory: Option<&str>) -> String {
+    match directory.unwrap_or_default().trim_matches('/') {
+        "" => String::new(),
+        directory => format!("{directory}/"),
+    }
+}
+
+/// Who obtains credentials, of whatever kind a provider has.
+#[async_trait]
+pub(super) trait Credentials: Debug + Send + Sync {
+    /// Whether there are any.
+    async fn obtain(&self) -> object_store::Result<()>;
+}
+
+#[derive(Debug)]
+struct Of<C>(Arc<dyn CredentialProvider<Credential = C>>);
+
+#[async_trait]
+impl<C: Debug + Send + Sync + 'static> Credentials for Of<C> {
+    async fn obtain(&self) -> object_store::Result<()> {
+        self.0.get_credential().await.map(drop)
+    }
+}
+
+pub(super) fn credentials<C: Debug + Send + Sync + 'static>(
+    provider: &Arc<dyn CredentialProvider<Credential = C>>,
+) -> Arc<dyn Credentials> {
+    Arc::new(Of(Arc::clone(provider)))
+}
