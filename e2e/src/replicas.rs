@@ -1,4 +1,4 @@
-//! Several registries that keep their bytes in one place, behind one address.
+//! Several registries behind one address. They are replicas of each other if they keep their bytes in one place.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,12 +15,12 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Starts so many over plain HTTP and waits until they are ready. The storage must be one that they can share.
+    /// Starts so many over plain HTTP and waits until they are ready. They share what they store where the storage is a place that
+    /// is there already.
     ///
     /// # Errors
     /// When one of them does not become ready.
     pub async fn start(count: usize, storage: Storage<'_>) -> Result<Self> {
-        ensure!(matches!(storage, Storage::At(_) | Storage::Bucket(_)), "every replica would have its own storage");
         let mut each = Vec::new();
         for _ in 0..count {
             each.push(RegistryProcess::start(storage, Security::None).await?);
