@@ -15,6 +15,7 @@ use berth_e2e::registry_process::{RegistryProcess, Storage};
 use berth_e2e::replicas::Replicas;
 use berth_e2e::s3_proxy::S3Proxy;
 use berth_e2e::s3_server::{S3Program, S3Server};
+use tokio::task::JoinHandle;
 
 const REPLICAS: usize = 3;
 /// By default; ten thousand take a quarter of an hour (`BERTH_E2E_UPLOADS`).
@@ -69,9 +70,8 @@ async fn upload_under_trouble(storage: Storage<'_>) -> Result<()> {
     let (seed, uploads) = (seed()?, number("BERTH_E2E_UPLOADS", UPLOADS)?);
     let mut replicas = Replicas::start(REPLICAS, storage).await?;
     let clients = uploads::begin(&replicas, uploads, seed);
-    let trouble =
-        trouble::until(&mut replicas, seed, trouble::Kind::Kills, || clients.iter().all(|client| client.is_finished()));
-    let trouble = trouble.await?;
+    let are_done = || clients.iter().all(JoinHandle::is_finished);
+    let trouble = trouble::until(&mut replicas, seed, trouble::Kind::Kills, are_done).await?;
     let pushed = uploads::end(clients).await.with_context(|| log_ends(&replicas))?;
     let said = pushed.are_all_there(&replicas.client()).await.with_context(|| log_ends(&replicas))?;
     replicas.end_well().await?;

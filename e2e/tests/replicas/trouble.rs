@@ -10,6 +10,7 @@ use fastrand::Rng;
 
 /// How long nothing happens, how long a replica stands still, and how long it is away, in milliseconds.
 const CALM: std::ops::RangeInclusive<u64> = 10..=250;
+const CALM_BETWEEN_KILLS: std::ops::RangeInclusive<u64> = 10..=800;
 const PAUSE: std::ops::RangeInclusive<u64> = 10..=250;
 const AWAY: std::ops::RangeInclusive<u64> = 0..=60;
 /// Of a thousand requests to the bucket that do not come through as they should.
@@ -56,7 +57,7 @@ pub(crate) async fn until(
         if let Some(network) = network {
             network.spoil(FAULTS);
         }
-        sleep(&mut random, CALM).await;
+        sleep(&mut random, if let Kind::Kills = kind { CALM_BETWEEN_KILLS } else { CALM }).await;
         let one = random.usize(..replicas.each.len());
         if matches!(kind, Kind::KillsAndPauses(_)) && random.bool() {
             replicas.each[one].pause()?;

@@ -24,11 +24,11 @@ const CLIENTS: u64 = 8;
 const REPOSITORIES: [&str; 2] = ["load/a", "load/b"];
 /// Blobs that several clients push.
 const SHARED: u64 = 10;
-/// Of a hundred uploads one is larger than a part of a multipart upload.
+/// Of two hundred uploads one is larger than a part of a multipart upload.
 const LARGE: std::ops::Range<usize> = 6_000_000..13_000_000;
 const LARGE_CHUNK: std::ops::Range<usize> = 1_000_000..6_000_000;
-const SMALL: std::ops::Range<usize> = 3_000..80_000;
-const SMALL_CHUNK: std::ops::Range<usize> = 1_000..20_000;
+const SMALL: std::ops::Range<usize> = 3_000..60_000;
+const SMALL_CHUNK: std::ops::Range<usize> = 2_000..25_000;
 /// Until anybody answers.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -107,7 +107,7 @@ impl<'a> Upload<'a> {
             0 => Rng::with_seed(random.u64(..SHARED)),
             _ => random.fork(),
         };
-        let sizes = if content.u8(..100) == 0 { LARGE } else { SMALL };
+        let sizes = if content.u8(..200) == 0 { LARGE } else { SMALL };
         let size = content.usize(sizes);
         let mut bytes = vec![0; size];
         content.fill(&mut bytes);
@@ -142,16 +142,19 @@ impl<'a> Upload<'a> {
         let last = if self.random.bool() { last.min(self.bytes.len() / 2) } else { 0 };
         while self.stored < self.bytes.len() - last {
             self.push_chunk(self.bytes.len() - last).await?;
-            if !self.stale.is_empty() && self.random.u8(..5) == 0 {
+            if !self.stale.is_empty() && self.random.u8(..10) == 0 {
                 self.replay(StatusCode::RANGE_NOT_SATISFIABLE).await?;
             }
         }
         self.finish().await?;
-        if self.random.u8(..5) == 0 {
+        if self.random.u8(..10) == 0 {
             self.replay(StatusCode::NOT_FOUND).await?;
             self.finish().await.context("ended again")?;
         }
-        self.pushed.is_there(self.client).await?;
+        // They are all looked at in the end.
+        if self.random.u8(..4) == 0 {
+            self.pushed.is_there(self.client).await?;
+        }
         Ok(self.pushed)
     }
 
