@@ -18,7 +18,7 @@ use berth_e2e::s3_server::{S3Program, S3Server};
 use tokio::task::JoinHandle;
 
 const REPLICAS: usize = 3;
-/// By default; ten thousand take a quarter of an hour (`BERTH_E2E_UPLOADS`).
+/// By default; ten thousand take half an hour (`BERTH_E2E_UPLOADS`).
 const UPLOADS: u64 = 100;
 /// By default; a hundred take some minutes (`BERTH_E2E_HISTORIES`).
 const HISTORIES: u64 = 10;
@@ -53,7 +53,7 @@ async fn tags_of_three_replicas_on_a_directory_are_linearizable() -> Result<()> 
     tag_under_trouble(replicas, None).await
 }
 
-/// What such a history would look like if it were not.
+/// The judge can say no, to what real programs answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tags_of_three_registries_that_do_not_share_what_they_store_are_not_linearizable() -> Result<()> {
     let replicas = Replicas::start(REPLICAS, Storage::Memory).await?;

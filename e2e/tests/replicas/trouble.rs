@@ -51,42 +51,51 @@ pub(crate) async fn until(
     is_over: impl Fn() -> bool,
 ) -> Result<Trouble> {
     let (mut random, began, mut trouble) = (Rng::with_seed(seed), Instant::now(), Trouble::default());
-    let network = if let Kind::KillsAndPauses(network) = kind { network } else { None };
     while !is_over() {
         ensure!(began.elapsed() < PATIENCE, "the clients come to no end");
-        if let Some(network) = network {
-            network.spoil(FAULTS);
+        kind.spoil(FAULTS);
+        match kind {
+            Kind::KillsAndPauses(_) => sleep(&mut random, CALM).await,
+            Kind::Kills => sleep(&mut random, CALM_BETWEEN_KILLS).await,
         }
-        sleep(&mut random, if let Kind::Kills = kind { CALM_BETWEEN_KILLS } else { CALM }).await;
-        let one = random.usize(..replicas.each.len());
         if matches!(kind, Kind::KillsAndPauses(_)) && random.bool() {
+            let one = random.usize(..replicas.each.len());
             replicas.each[one].pause()?;
             sleep(&mut random, PAUSE).await;
             replicas.each[one].resume()?;
             trouble.pauses += 1;
-            continue;
-        }
-        // Every fifth time two, never all.
-        let count = if random.u8(..5) == 0 { 2 } else { 1 };
-        let killed: Vec<usize> = (one..one + count).map(|number| number % replicas.each.len()).collect();
-        for number in &killed {
-            replicas.each[*number].kill9()?;
-            trouble.kills += 1;
-        }
-        sleep(&mut random, AWAY).await;
-        if let Some(network) = network {
-            // A bucket that fails while it is looked at is refused at start-up, which is another matter.
-            network.spoil(0);
-        }
-        for number in &killed {
-            replicas.each[*number].restart().await?;
+        } else {
+            trouble.kills += kill(replicas, &mut random, kind).await?;
         }
     }
-    if let Some(network) = network {
-        network.spoil(0);
-    }
+    kind.spoil(0);
     trouble.took = began.elapsed();
     Ok(trouble)
+}
+
+impl Kind<'_> {
+    /// So many of a thousand requests to the bucket do not come through as they should.
+    fn spoil(self, of_a_thousand: u32) {
+        if let Self::KillsAndPauses(Some(network)) = self {
+            network.spoil(of_a_thousand);
+        }
+    }
+}
+
+/// Kills one, every fifth time two, never all, and starts them again. Says how many.
+async fn kill(replicas: &mut Replicas, random: &mut Rng, kind: Kind<'_>) -> Result<u64> {
+    let (first, all) = (random.usize(..replicas.each.len()), replicas.each.len());
+    let last = first + usize::from(random.u8(..5) == 0);
+    for number in first..=last {
+        replicas.each[number % all].kill9()?;
+    }
+    sleep(random, AWAY).await;
+    // A bucket that fails while it is looked at is refused at start-up, which is another matter.
+    kind.spoil(0);
+    for number in first..=last {
+        replicas.each[number % all].restart().await?;
+    }
+    Ok((last - first + 1) as u64)
 }
 
 async fn sleep(random: &mut Rng, milliseconds: std::ops::RangeInclusive<u64>) {

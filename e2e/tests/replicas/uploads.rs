@@ -164,7 +164,7 @@ impl<'a> Upload<'a> {
         let length = self.random.usize(sizes).min(end - self.stored);
         let chunk = self.bytes.slice(self.stored..self.stored + length);
         let body = if self.random.u8(..20) == 0 { cut_off_after(chunk.slice(..length / 2)) } else { whole(chunk) };
-        let answer = settled(self.client.patch(&self.location, self.stored, length, body).await);
+        let answer = settled(self.client.patch(&self.location, self.stored, length, body).await)?;
         let Some(answer) = answer.filter(|answer| !self.is_late(answer)) else {
             return self.go_on_from_where_it_is(length).await;
         };
@@ -199,7 +199,7 @@ impl<'a> Upload<'a> {
     async fn replay(&mut self, refusal: StatusCode) -> Result<()> {
         let Some((location, start, length)) = self.random.choice(&self.stale).cloned() else { return Ok(()) };
         let garbage: Vec<u8> = std::iter::repeat_with(|| self.random.u8(..)).take(length).collect();
-        let Some(answer) = settled(self.client.patch(&location, start, length, whole(garbage)).await) else {
+        let Some(answer) = settled(self.client.patch(&location, start, length, whole(garbage)).await)? else {
             return Ok(());
         };
         let answer = answer.expect(refusal).context("a stale location was used again")?;
@@ -219,7 +219,8 @@ impl<'a> Upload<'a> {
             let end = self.client.finish(&self.location, &self.pushed.digest, rest);
             let waits = if self.random.u8(..10) == 0 { self.random.u64(1..10) } else { 60_000 };
             // Whoever does not wait closes the connection.
-            let answer = tokio::time::timeout(Duration::from_millis(waits), end).await.ok().and_then(settled);
+            let answer = tokio::time::timeout(Duration::from_millis(waits), end).await;
+            let answer = answer.map_or(Ok(None), settled)?;
             if let Some(answer) = answer.filter(|answer| !self.is_late(answer)) {
                 let answer = answer.expect(StatusCode::CREATED).context("the end")?;
                 self.pushed.replicas.insert(served_by(&answer)?);
@@ -240,20 +241,26 @@ impl<'a> Upload<'a> {
 }
 
 /// The answer, unless it leaves open what happened.
-fn settled(outcome: Result<Answer>) -> Option<Answer> {
-    outcome.ok().filter(|answer| !answer.status.is_server_error())
+///
+/// # Errors
+/// When a replica says that something failed: nothing does, but replicas are killed, of which the proxy tells.
+fn settled(outcome: Result<Answer>) -> Result<Option<Answer>> {
+    let Ok(answer) = outcome else { return Ok(None) };
+    if !answer.status.is_server_error() {
+        return Ok(Some(answer));
+    }
+    ensure!(served_by(&answer).is_err(), "{} {:?}", answer.status, answer.body);
+    Ok(None)
 }
 
 /// Asks again and again, for what may be asked as often as one likes.
 async fn until_answered<F: Future<Output = Result<Answer>>>(ask: impl Fn() -> F) -> Result<Answer> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let said = match ask().await {
-            Ok(answer) if !answer.status.is_server_error() => return Ok(answer),
-            Ok(answer) => format!("{answer:?}"),
-            Err(error) => format!("{error:#}"),
-        };
-        ensure!(Instant::now() < deadline, "no replica answers: {said}");
+        if let Some(answer) = settled(ask().await)? {
+            return Ok(answer);
+        }
+        ensure!(Instant::now() < deadline, "no replica answers");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
