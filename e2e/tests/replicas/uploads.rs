@@ -304,7 +304,7 @@ impl Load {
     /// When not.
     pub(crate) fn were_troubled(&self, trouble: &Trouble) -> Result<()> {
         let interrupted = self.sum(|pushed| pushed.interrupted);
-        ensure!(self.on_different_replicas() * 10 > self.0.len() * 8, "most uploads stayed with one replica");
+        ensure!(self.on_different_replicas() * 2 > self.0.len(), "most uploads stayed with one replica");
         ensure!(trouble.kills > 0 && interrupted > trouble.kills / 4, "{trouble} hit nothing");
         ensure!(self.sum(|pushed| pushed.replayed) > 0, "no stale location was used");
         Ok(())
