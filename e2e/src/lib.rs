@@ -3,7 +3,8 @@
 //! Rooms: `registry_process` (a registry that a test owns), `certificate` (what it proves itself with), `port` (where it
 //! listens), `http` (our own client, which can break off), `image` (small images, the same on every run), `tool` (other
 //! people's clients), `containerd_process` (a container runtime that a test owns), `fragile_disk` (a file system that can lose its
-//! power), `s3_server` (a bucket), `s3_proxy` (what stands before it).
+//! power), `s3_server` (a bucket), `s3_proxy` (what stands before it), `replicas` (several registries on one storage),
+//! `round_robin` (what stands before them), `proxy` (what the two proxies share).
 //!
 //! And for tests on a cluster: `cluster` (which one, and whose turn it is), `temp_namespace`, `managed_registry` (a Registry as
 //! its user has it), `push` (images that run), `pod` (real pulls), `audit` (who wrote what to the API server),
@@ -21,8 +22,11 @@ pub mod managed_registry;
 pub mod pod;
 pub mod port;
 pub mod port_forward;
+pub mod proxy;
 pub mod push;
 pub mod registry_process;
+pub mod replicas;
+pub mod round_robin;
 pub mod s3_proxy;
 pub mod s3_server;
 pub mod temp_namespace;

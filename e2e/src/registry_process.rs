@@ -168,14 +168,35 @@ impl RegistryProcess {
         Ok(())
     }
 
+    /// Stops it in whatever it does (SIGSTOP), as a machine that has no time for it would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the registry does not run")?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
     /// When it does not run, or does not end.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
         let child = self.child.as_mut().context("the registry does not run")?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        kill_process(pid, Signal::TERM)?;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait()? {
@@ -209,6 +230,11 @@ impl RegistryProcess {
         let child =
             command.env_clear().stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::inherit()).spawn()?;
         Ok((child, output))
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `HOST:PORT`, as it stands in front of a repository's name.

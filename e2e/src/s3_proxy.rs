@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,14 +13,10 @@ use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::http::{Body, whole};
-use crate::registry_process::IP;
+use crate::proxy::{Port, connect};
 use crate::s3_server::S3Server;
 
 /// What may become of a request.
@@ -49,9 +45,8 @@ pub const FAULTS: [Fault; 7] =
 /// A proxy in front of an S3 server, which ends when this is dropped.
 #[derive(Debug)]
 pub struct S3Proxy {
-    address: SocketAddr,
+    port: Port,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -95,21 +90,20 @@ impl S3Proxy {
     /// # Errors
     /// When nothing can be listened on.
     pub async fn start(server: &S3Server) -> Result<Self> {
-        let tcp = TcpListener::bind((IpAddr::V4(IP), 0)).await?;
-        let address = tcp.local_addr()?;
         let shared = Arc::new(Shared {
             server: server.address(),
             faults: AtomicU32::new(0),
             seen: Mutex::default(),
             under_way: watch::Sender::new(0),
         });
-        let accepting = tokio::spawn(accept(tcp, Arc::clone(&shared)));
-        Ok(Self { address, shared, accepting })
+        let answering = Arc::clone(&shared);
+        let port = Port::open(move |request| answer(Arc::clone(&answering), request)).await?;
+        Ok(Self { port, shared })
     }
 
     /// Where it is, as `storage.s3.regionendpoint` wants it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.port.address())
     }
 
     /// From now on so many of a thousand requests do not come through as they should.
@@ -126,12 +120,6 @@ impl S3Proxy {
     /// What has come through since this was asked last.
     pub fn take_seen(&self) -> Seen {
         std::mem::take(&mut *self.shared.seen())
-    }
-}
-
-impl Drop for S3Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 
@@ -158,18 +146,6 @@ impl Shared {
     }
 }
 
-async fn accept(tcp: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = tcp.accept().await {
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let answers = service_fn(move |request| answer(Arc::clone(&shared), request));
-            // A connection that fails is what its client must cope with.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answers).await;
-        });
-    }
-}
-
-/// An error closes the connection without an answer.
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let fault = shared.meet(&request);
     match fault {
@@ -228,11 +204,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 async fn exchange(shared: &Shared, request: Request<Body>) -> Result<Response<Incoming>, io::Error> {
-    let stream = TcpStream::connect(shared.server).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    tokio::spawn(connection);
-    sender.send_request(request).await.map_err(io::Error::other)
+    connect(shared.server).await?.send_request(request).await.map_err(io::Error::other)
 }
 
 fn error(status: StatusCode, code: &str) -> Response<Body> {

@@ -1,16 +1,15 @@
 //! An S3 server that a test owns, with one bucket.
 
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::port::free_port;
+use crate::port::{free_port, wait_until_it_listens};
 use crate::registry_process::IP;
 use crate::tool;
 
@@ -20,8 +19,6 @@ pub const BUCKET: &str = "images";
 pub const ACCESS_KEY: &str = "berth-tests";
 /// With this.
 pub const SECRET_KEY: &str = "only for the tests";
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which program it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,22 +88,8 @@ impl S3Server {
         command.env("HOME", folder.path()).current_dir(folder.path());
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let mut server = Self { folder, address, child };
-        server.wait_until_it_listens()?;
+        wait_until_it_listens(&mut server.child, address).with_context(|| server.log())?;
         Ok(server)
-    }
-
-    fn wait_until_it_listens(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the S3 server ended ({status}):\n{}", self.log());
-            }
-            if Instant::now() > deadline {
-                bail!("the S3 server does not listen:\n{}", self.log());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 
     /// Where it is, as `storage.s3.regionendpoint` wants it.

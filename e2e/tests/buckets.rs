@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use berth_e2e::http::{Client, nothing};
 use berth_e2e::image::{Blob, image};
-use berth_e2e::port::free_port;
+use berth_e2e::port::{free_port, wait_until_it_listens};
 use berth_e2e::registry_process::{IP, RegistryProcess, Security, Storage};
 use berth_e2e::s3_proxy::S3Proxy;
 use berth_e2e::s3_server::{ACCESS_KEY, BUCKET, S3Program, S3Server, SECRET_KEY};
@@ -204,7 +203,7 @@ struct Distribution {
 impl Distribution {
     fn start(section: &Value) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let host = format!("{IP}:{}", free_port(IpAddr::V4(IP))?);
+        let address = SocketAddr::new(IP.into(), free_port(IP.into())?);
         let config = json!({
             "version": "0.1",
             "log": {"level": "warn"},
@@ -221,19 +220,15 @@ impl Distribution {
                 "redirect": {"disable": true},
                 "cache": {"blobdescriptor": "inmemory"},
             },
-            "http": {"addr": host, "secret": "the benchmark's"},
+            "http": {"addr": address.to_string(), "secret": "the benchmark's"},
         });
         std::fs::write(folder.path().join("config.yml"), serde_json::to_string(&config)?)?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(tool::folder("distribution")?.join("distribution"));
         command.arg("serve").arg(folder.path().join("config.yml")).env_clear().env("HOME", folder.path());
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let started = Self { child, host, folder };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&started.host).is_err() {
-            ensure!(Instant::now() < deadline, "distribution does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut started = Self { child, host: address.to_string(), folder };
+        wait_until_it_listens(&mut started.child, address).with_context(|| started.log())?;
         Ok(started)
     }
 }

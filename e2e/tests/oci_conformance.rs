@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::registry_process::{PASSWORD, RegistryProcess, Security, Storage, USER};
+use berth_e2e::replicas::Replicas;
 use berth_e2e::s3_server::{S3Program, S3Server};
 use berth_e2e::tool::Bench;
 use serde_yaml::Value;
@@ -53,12 +54,30 @@ async fn the_main_branch_over_plain_http_from_a_bucket_of_versitygw() -> Result<
     conforms("dev", Storage::Bucket(&S3Server::section(&server.endpoint())), Security::None).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_main_branch_from_three_replicas_on_a_bucket_that_take_turns() -> Result<()> {
+    let server = S3Server::start(S3Program::Minio)?;
+    conforms_in_turns("dev", Storage::Bucket(&S3Server::section(&server.endpoint()))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_main_branch_from_three_replicas_on_a_directory_that_take_turns() -> Result<()> {
+    conforms_in_turns("dev", Storage::At(tempfile::tempdir()?.path())).await
+}
+
+/// Each request goes to another replica than the one before it.
+async fn conforms_in_turns(version: &str, storage: Storage<'_>) -> Result<()> {
+    let replicas = Replicas::start(3, storage).await?;
+    let mut bench = Bench::new()?;
+    bench.set("OCI_REGISTRY", replicas.host());
+    bench.set("OCI_TLS", "disabled");
+    nothing_fails(version, bench, &format!("three replicas on a {}", storage.kind()))
+}
+
 async fn conforms(version: &str, storage: Storage<'_>, security: Security) -> Result<()> {
     let registry = RegistryProcess::start(storage, security).await?;
     let mut bench = Bench::new()?;
-    bench.set("OCI_VERSION", version);
     bench.set("OCI_REGISTRY", registry.host());
-    bench.set("OCI_RESULTS_DIR", bench.at(""));
     match security {
         Security::None => bench.set("OCI_TLS", "disabled"),
         Security::TlsAndPassword => {
@@ -68,11 +87,18 @@ async fn conforms(version: &str, storage: Storage<'_>, security: Security) -> Re
             bench.set("SSL_CERT_FILE", registry.authority_path());
         }
     }
+    nothing_fails(version, bench, &format!("{} {security:?}", storage.kind()))
+}
+
+/// Runs the program against what `bench` names, and reads its report.
+fn nothing_fails(version: &str, mut bench: Bench, place: &str) -> Result<()> {
+    bench.set("OCI_VERSION", version);
+    bench.set("OCI_RESULTS_DIR", bench.at(""));
     let output = bench.command("oci-conformance").output()?;
     let report = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     let counts = Counts::read(&report).with_context(|| format!("no result: {complaints}{report}"))?;
-    println!("OCI_VERSION={version} {} {security:?}: {counts}", storage.kind());
+    println!("OCI_VERSION={version} {place}: {counts}");
 
     ensure!(output.status.success(), "{}\n{counts}\n{}", output.status, what_went_wrong(&report));
     ensure!(counts.is_clean(version), "{counts}\n{}", what_went_wrong(&report));

@@ -106,12 +106,27 @@ impl Store {
         body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
         digest: &Digest,
     ) -> UploadResult<()> {
-        let progress = match self.progress_or_end(state).await? {
-            Ok(progress) => progress,
-            // The answer to the first try was lost. Its blob may have been deleted since, which is another matter.
-            Err(UploadEntry::Finished(finished)) if finished == *digest => return Ok(()),
-            Err(_) => return Err(UploadError::Unknown),
-        };
+        match self.finish_once(state, expected_start, body, digest).await {
+            // The answer to the first try was lost, or that try came to its end, and took the segments away, while this one was
+            // under way. Its blob may have been deleted since, which is another matter.
+            Err(UploadError::Unknown) if self.became(state, digest).await? => Ok(()),
+            finished => finished,
+        }
+    }
+
+    async fn became(&self, state: &UploadState, digest: &Digest) -> UploadResult<bool> {
+        let end = self.progress_or_end(state).await?;
+        Ok(matches!(end, Err(UploadEntry::Finished(finished)) if finished == *digest))
+    }
+
+    async fn finish_once(
+        &self,
+        state: &UploadState,
+        expected_start: Option<u64>,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
+        digest: &Digest,
+    ) -> UploadResult<()> {
+        let progress = self.progress(state).await?;
         self.follows(&progress, state, expected_start).await?;
         if state.offset() == 0 {
             return self.finish_in_one(state, body, digest).await;
@@ -236,9 +251,13 @@ impl Store {
             return Err(UploadError::Unknown);
         }
         let names = self.driver.list(&Prefix::Upload(state.ulid()), usize::MAX).await?;
-        let mut segments = Vec::new();
+        let mut found = Vec::new();
         for entry in names.iter().filter_map(|name| name.parse().ok()) {
             let UploadEntry::Segment(name) = entry else { return Ok(Err(entry)) };
+            found.push(name);
+        }
+        let mut segments = Vec::new();
+        for name in found {
             let key = Key::Segment { upload: state.ulid(), name };
             // One that is gone by now was removed because the upload has just ended.
             let size = self.driver.size(&key).await?.ok_or(UploadError::Unknown)?;

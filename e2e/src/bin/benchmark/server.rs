@@ -1,12 +1,12 @@
 //! The servers that are compared.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use berth_e2e::port::wait_until_it_listens;
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,9 @@ impl Server {
         };
         let log = fs::File::create(data.path().join("log"))?;
         let process = command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).spawn();
-        let server = Self { kind, address, process: process.context("start a server")?, data };
-        server.wait()?;
+        let mut server = Self { kind, address, process: process.context("start a server")?, data };
+        let log = || fs::read_to_string(server.data.path().join("log")).unwrap_or_default();
+        wait_until_it_listens(&mut server.process, address).with_context(log)?;
         Ok(server)
     }
 
@@ -89,17 +90,6 @@ impl Server {
             ticks += fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
         }
         Ok(f64::from(u32::try_from(ticks)?) / 100.0)
-    }
-
-    fn wait(&self) -> Result<()> {
-        let begun = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                bail!("{} does not listen: {}", self.name(), fs::read_to_string(self.data.path().join("log"))?);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ on_every_driver! {
     a_stale_location_learns_the_newest_offset_and_goes_on_from_there
     a_chunk_that_breaks_off_is_kept_as_far_as_it_came
     finishing_twice_is_answered_twice
+    finishing_while_another_request_does_so_is_answered_as_well
     a_finish_with_another_digest_ends_the_upload
     a_digest_of_another_algorithm_than_announced_is_verified_all_the_same
     a_cancelled_upload_is_unknown
@@ -66,6 +67,21 @@ async fn finishing_twice_is_answered_twice(store: Store) {
     }
     let other = store.finish_upload(&state, None, body(b""), &digest_of(b"other")).await;
     assert!(matches!(other, Err(UploadError::Unknown)));
+}
+
+async fn finishing_while_another_request_does_so_is_answered_as_well(store: Store) {
+    let state = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
+    let state = store.append(&state, None, body(b"one ")).await.unwrap();
+    let state = store.append(&state, None, body(b"two")).await.unwrap();
+    let digest = digest_of(b"one two");
+    // This one has seen the segments; before its body ends another one has taken them away.
+    let other = async {
+        store.finish_upload(&state, None, body(b""), &digest).await.unwrap();
+        Ok(Bytes::new())
+    };
+    let slow = std::pin::pin!(stream::once(other));
+    store.finish_upload(&state, None, slow, &digest).await.unwrap();
+    assert_eq!(read_blob(&store, "a", &digest).await.unwrap(), b"one two");
 }
 
 async fn a_finish_with_another_digest_ends_the_upload(store: Store) {

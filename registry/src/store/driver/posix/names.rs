@@ -1,7 +1,8 @@
 //! The sorted names of one directory, because readdir(3) gives them unsorted and a page must not cost a whole directory.
 //!
 //! Derived from the directory and nothing more: it is built when a page is first asked for, kept up by this process's own
-//! writes, and read again, at most once a second, when the directory's time shows that somebody else wrote.
+//! writes, and read again when the directory's time shows that somebody else wrote: a small one each time, so that what one
+//! replica has written the next one lists, and a large one at most once a second.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
@@ -36,8 +37,11 @@ pub(super) enum Change {
     Removed,
 }
 
-/// How long another process's write may stay unseen.
+/// How long another process's write may stay unseen where there are more than `SMALL` names.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// So many names are read as fast as a page of them is written out.
+const SMALL: usize = 1000;
 
 /// What file systems may count time in. A write in the same tick as a look at the directory does not change its time.
 const TICK: Duration = Duration::from_secs(2);
@@ -67,7 +71,7 @@ impl Names {
     }
 
     fn refresh(&mut self) -> io::Result<()> {
-        if self.read.as_ref().is_some_and(|read| read.at.elapsed() < FRESH) {
+        if self.names.len() > SMALL && self.read.as_ref().is_some_and(|read| read.at.elapsed() < FRESH) {
             return Ok(());
         }
         let modified = found(fs::metadata(&self.directory))?.map(|directory| directory.modified()).transpose()?;
@@ -95,6 +99,40 @@ pub(super) fn name_of(entry: &DirEntry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_process_has_written_or_removed_is_listed_at_once_where_there_are_few_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut names = Names::new(directory.path().to_owned(), "");
+        assert!(names.page(None, 10).unwrap().items.is_empty());
+        for number in 0..50 {
+            fs::write(directory.path().join(format!("{number:02}")), "").unwrap();
+            assert_eq!(names.page(None, 100).unwrap().items.len(), number + 1);
+        }
+        fs::remove_file(directory.path().join("00")).unwrap();
+        assert_eq!(names.page(None, 100).unwrap().items.first().unwrap(), "01");
+    }
+
+    #[test]
+    fn a_large_directory_is_read_again_once_a_second_at_most() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..=SMALL {
+            fs::write(directory.path().join(format!("{number:04}")), "").unwrap();
+        }
+        let mut names = Names::new(directory.path().to_owned(), "");
+        names.page(None, 10).unwrap();
+        let read_at = |names: &Names| names.read.as_ref().unwrap().at;
+        let first = read_at(&names);
+        while first.elapsed() < FRESH / 2 {
+            fs::write(directory.path().join(format!("z{:?}", first.elapsed())), "").unwrap();
+            names.page(None, 10).unwrap();
+            assert!(read_at(&names) == first || first.elapsed() >= FRESH);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(FRESH);
+        names.page(None, 10).unwrap();
+        assert_ne!(read_at(&names), first);
+    }
 
     #[test]
     fn a_write_that_does_not_change_the_directorys_time_is_listed_all_the_same() {
