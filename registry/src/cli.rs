@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Warning};
+use crate::store::{OpenError, UnfitError};
 use crate::telemetry;
 
 /// An OCI registry that needs nothing but a directory.
@@ -58,6 +59,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(file) => serve::run(&file.load()?).await.map(|()| ExitCode::SUCCESS),
         Command::Check(file) => check::run(&file.load()?).await,
         Command::Gc { delete, file } => gc::run(&file.load()?, delete).await,
+    }
+}
+
+/// How the program ends after this error.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<OpenError>() || error.is::<UnfitError>() {
+        ExitCode::from(berth_contract::exit_code::UNFIT_STORAGE)
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::{Problem, STALLED};
+use super::{Problem, STALLED, bucket};
 use crate::api::condition::Finding;
 use crate::registry_controller::build::HEALTH_PORT;
 use crate::registry_controller::dereference::{Observed, ObservedPod};
@@ -26,16 +26,23 @@ pub fn problem(
     // the status would change with every attempt.
     let said = before.iter().find(|condition| condition.type_ == STALLED && condition.reason == found.reason);
     Some(match said {
-        Some(said) if found.stalled => Problem { message: said.message.clone(), ..found },
+        Some(said) if found.stalled && is_same_failure(&found, said) => {
+            Problem { message: said.message.clone(), ..found }
+        }
         _ => found,
     })
+}
+
+/// Of a bucket much can be wrong, one after the other, under one reason.
+fn is_same_failure(found: &Problem, said: &Condition) -> bool {
+    found.reason != bucket::BUCKET_UNUSABLE || bucket::is_same(&said.message, &found.message)
 }
 
 fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry, now: Timestamp) -> Option<Problem> {
     let container = container(&pod.pod);
     container
         .and_then(|container| waiting(container, validated))
-        .or_else(|| container.and_then(terminated))
+        .or_else(|| container.and_then(|container| terminated(container, validated)))
         .or_else(|| pod.mount_failure.as_deref().and_then(|message| mount(message, validated)))
         .or_else(|| not_ready(pod))
         .or_else(|| unschedulable(&pod.pod, now))
@@ -61,7 +68,10 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
             ))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}")))
+            let access_key = validated.bucket().and_then(|bucket| bucket::access_key_missing(&message, bucket));
+            Some(access_key.unwrap_or_else(|| {
+                Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}"))
+            }))
         }
         _ => None,
     }
@@ -71,7 +81,7 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
 const PATIENCE: i32 = 3;
 
 /// A container that ended although nobody told it to.
-fn terminated(container: &ContainerStatus) -> Option<Problem> {
+fn terminated(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option<Problem> {
     if container.ready {
         return None;
     }
@@ -90,6 +100,9 @@ fn terminated(container: &ContainerStatus) -> Option<Problem> {
             "OutOfMemory",
             "the registry was killed for using more memory than it may; raise spec.podTemplate.resources.limits.memory",
         ));
+    }
+    if let Some(problem) = bucket::unusable(ended, &said, validated) {
+        return Some(problem);
     }
     Some(
         if ["Permission denied", "Read-only file system", "os error 13", "os error 30"]
@@ -118,6 +131,9 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
             format!("{field}: there is no Secret {name} in this namespace; create it {what}"),
         )
     };
+    if let Some(problem) = validated.bucket().and_then(|bucket| bucket::authorities_missing(message, bucket)) {
+        return Some(problem);
+    }
     if let Some((name, key)) = &validated.htpasswd {
         if missing(name) {
             return Some(absent(
