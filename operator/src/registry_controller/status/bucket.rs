@@ -10,6 +10,9 @@ use crate::registry_controller::validate::{Authorities, ValidatedBucket, Validat
 /// The pods cannot serve from the bucket.
 pub const BUCKET_UNUSABLE: &str = "BucketUnusable";
 
+/// What clients say of one and the same silence, now so, now so.
+const TIMEOUTS: [&str; 2] = ["deadline has elapsed", "operation timed out"];
+
 /// Whether overwrites are conditional, as every pod that told says: one that saw otherwise is believed. What was known before
 /// stays while none tells.
 pub fn conditional_overwrite(pass: &Pass<'_>) -> Option<bool> {
@@ -42,9 +45,12 @@ pub fn finding(pass: &Pass<'_>, validated: &ValidatedRegistry) -> Finding {
 pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &ValidatedRegistry) -> Option<Problem> {
     let bucket = validated.bucket().filter(|_| ended.exit_code == i32::from(UNFIT_STORAGE))?;
     let said = said.strip_prefix("berth-registry: ").unwrap_or(said);
+    let said = TIMEOUTS.iter().fold(said.to_owned(), |said, timeout| said.replace(timeout, "no answer in time"));
     let whose = match &bucket.access_key {
         Some(key) => format!("the access key is that of the Secret {}", key.secret),
-        None => "without credentialsSecretRef the platform gives the credentials".into(),
+        None => {
+            "without credentialsSecretRef the platform must give pods credentials, or asking it is what fails".into()
+        }
     };
     Some(Problem::stalled(
         BUCKET_UNUSABLE,
@@ -54,18 +60,11 @@ pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &Valida
     ))
 }
 
-/// Whether both messages tell of the same failure. What the store says at the end of a sentence may hold the number of a request
-/// or the like, and would make every attempt another one.
-pub fn is_same(said: &str, says: &str) -> bool {
-    let gist = |message: &str| message.splitn(4, ": ").take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
-    gist(said) == gist(says)
-}
-
 /// That the Secret with the access key, or a key in it, is not there: the kubelet cannot make the container's environment.
 pub fn access_key_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
     let key = bucket.access_key.as_ref().filter(|key| kubelet_says.contains(&key.secret))?;
     Some(Problem::stalled(
-        "ReferenceNotFound",
+        pods::REFERENCE_NOT_FOUND,
         format!(
             "spec.storage.s3.credentialsSecretRef: the pods need the Secret {} of this namespace with the keys {} and {}; create it, or add what is missing: {kubelet_says}",
             key.secret, key.id, key.secret_key
@@ -83,7 +82,7 @@ pub fn authorities_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Opti
         Authorities::Secret(name, key) => ("secretKeyRef", "Secret", name, key),
     };
     Some(Problem::stalled(
-        "ReferenceNotFound",
+        pods::REFERENCE_NOT_FOUND,
         format!(
             "spec.storage.s3.caBundle.{field}: the pods need the {kind} {name} of this namespace with the key {key}, certificates as PEM; create it, or add the key: {kubelet_says}"
         ),

@@ -13,6 +13,9 @@ use crate::registry_controller::build::HEALTH_PORT;
 use crate::registry_controller::dereference::{Observed, ObservedPod};
 use crate::registry_controller::validate::ValidatedRegistry;
 
+/// Something that the Registry refers to is not there.
+pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
+
 /// The first complaint, of the newest pod first: it is the one that runs what was asked for last.
 pub fn problem(
     observed: &Observed,
@@ -33,9 +36,15 @@ pub fn problem(
     })
 }
 
-/// Of a bucket much can be wrong, one after the other, under one reason.
+/// Whether what was said tells of this failure too. What the kubelet says of one image is said in turns; more than one thing can
+/// be missing, one after the other; and of a bucket the end of the sentence may hold the number of a request or the like.
 fn is_same_failure(found: &Problem, said: &Condition) -> bool {
-    found.reason != bucket::BUCKET_UNUSABLE || bucket::is_same(&said.message, &found.message)
+    let parts = match found.reason.as_str() {
+        REFERENCE_NOT_FOUND => usize::MAX,
+        bucket::BUCKET_UNUSABLE => 3,
+        _ => 0,
+    };
+    said.message.split(": ").take(parts).eq(found.message.split(": ").take(parts))
 }
 
 fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry, now: Timestamp) -> Option<Problem> {
@@ -127,7 +136,7 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
     let missing = |name: &str| message.contains(&format!("\"{name}\" not found"));
     let absent = |field: &str, name: &str, what: &str| {
         Problem::stalled(
-            "ReferenceNotFound",
+            REFERENCE_NOT_FOUND,
             format!("{field}: there is no Secret {name} in this namespace; create it {what}"),
         )
     };
@@ -144,7 +153,7 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
         }
         if message.contains("references non-existent secret key") {
             return Some(Problem::stalled(
-                "ReferenceNotFound",
+                REFERENCE_NOT_FOUND,
                 format!(
                     "spec.access.htpasswd.secretRef: the Secret {name} has no key {key}; add it, or write another key"
                 ),

@@ -293,6 +293,10 @@ fn what_the_registry_says_of_its_bucket_is_what_the_conditions_say_until_it_says
     let other = run(&ended(74, "there is no bucket images: create it, or correct storage.s3.bucket"), &first);
     assert!(said(&other, STALLED).contains("there is no bucket images: create it"), "{}", said(&other, STALLED));
     assert_eq!(said(&other, STALLED), said(&other, "StorageReady"));
+    let silent = |how: &str| ended(74, &format!("the store of the bucket images cannot be asked to write: {how}"));
+    let unheard = run(&silent("deadline has elapsed"), &other);
+    assert!(said(&unheard, STALLED).contains("asked to write: no answer in time."), "{}", said(&unheard, STALLED));
+    assert_eq!(run(&silent("operation timed out"), &unheard), unheard);
     let elsewhere = run(&ended(1, "http.addr: cannot listen"), &other);
     assert_eq!(find(&elsewhere, READY), pair("False", "RegistryFails"), "it ended for another reason");
 }
@@ -325,12 +329,13 @@ fn a_key_or_an_authority_of_the_bucket_that_is_missing_is_named_by_its_field() {
     unmounted.mount_failure =
         Some("MountVolume.SetUp failed for volume \"bucket\" : configmap \"authority\" not found".into());
     let no_secret = json!({"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"key\" not found"}});
+    let mut before = RegistryStatus::default();
     for (pod, field) in [
         (unmounted, "spec.storage.s3.caBundle.configMapKeyRef: "),
         (container(&no_secret), "spec.storage.s3.credentialsSecretRef: "),
     ] {
-        let status = run(&on_a_bucket(), &without_claim(vec![pod]), 0, &RegistryStatus::default());
-        assert_eq!(find(&status, STALLED), pair("True", "ReferenceNotFound"));
-        assert!(said(&status, STALLED).starts_with(field), "{}", said(&status, STALLED));
+        before = run(&on_a_bucket(), &without_claim(vec![pod]), 0, &before);
+        assert_eq!(find(&before, STALLED), pair("True", "ReferenceNotFound"));
+        assert!(said(&before, STALLED).starts_with(field), "{}", said(&before, STALLED));
     }
 }
