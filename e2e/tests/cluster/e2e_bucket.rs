@@ -10,6 +10,7 @@ use berth_e2e::certificate::ServingCertificate;
 use berth_e2e::cluster::{Cluster, MACHINE, PATIENCE, eventually, is_own_cluster, run};
 use berth_e2e::managed_registry::{ManagedRegistry, condition};
 use berth_e2e::pod::{self, Pulled};
+use berth_e2e::port::free_port;
 use berth_e2e::push::{push, speaking};
 use berth_e2e::s3_server::{ACCESS_KEY, BUCKET, S3Program, S3Server, SECRET_KEY};
 use berth_e2e::temp_namespace::{TempNamespace, with_namespace};
@@ -91,16 +92,20 @@ async fn an_access_key_that_is_wrong_is_said_so_without_a_write_at_rest_and_mend
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_missing_is_said_so_and_waited_for() -> Result<()> {
-    if !is_own_cluster("a_bucket_that_is_missing_is_said_so_and_waited_for") {
+async fn an_endpoint_that_is_wrong_can_be_corrected_and_a_bucket_that_is_missing_is_waited_for() -> Result<()> {
+    if !is_own_cluster("an_endpoint_that_is_wrong_can_be_corrected_and_a_bucket_that_is_missing_is_waited_for") {
         return Ok(());
     }
     let (cluster, store) = (Cluster::shared().await?, Store::start(S3Program::Minio)?);
     with_namespace(&cluster, "no-bucket", async |namespace| {
         store.give_authority(namespace).await?;
         store.give_key(namespace, SECRET_KEY).await?;
-        let spec = json!({"storage": {"s3": store.bucket("to-come")}});
+        let mut spec = json!({"storage": {"s3": store.bucket("to-come")}});
+        spec["storage"]["s3"]["endpoint"] = json!(format!("https://{MACHINE}:{}", free_port(MACHINE)?));
         let registry = ManagedRegistry::create(namespace, "images", spec).await?;
+        let sentence = "the registry cannot use its bucket: the store of the bucket to-come cannot be asked to write: ";
+        says(&registry, "BucketUnusable", sentence).await?;
+        registry.patch(json!({"spec": {"storage": {"s3": {"endpoint": store.server.endpoint()}}}})).await?;
         let sentence = "the registry cannot use its bucket: there is no bucket to-come: create it, or ";
         says(&registry, "BucketUnusable", sentence).await?;
         store.server.make_bucket("to-come")?;
