@@ -1,6 +1,7 @@
 //! The cluster that tests run against, with Berth installed: `$KUBECONFIG`, or the one that `e2e/cluster/up` made.
 
 use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -126,6 +127,9 @@ pub fn own_cluster() -> Option<PathBuf> {
     let folder = run_folder();
     (kubeconfig() == folder.join("admin.kubeconfig") && folder.exists()).then_some(folder)
 }
+
+/// The machine, as the pods of the cluster that `e2e/cluster/up` made reach it.
+pub const MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 100, 0, 1));
 
 /// Whether a test that needs [`own_cluster`] can run; says so when it cannot.
 pub fn is_own_cluster(test: &str) -> bool {

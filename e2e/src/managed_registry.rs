@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_operator::api::Registry;
-use berth_operator::api::registry::NodesStatus;
+use berth_operator::api::registry::{NodesStatus, StorageStatus};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -151,6 +151,14 @@ impl<'a> ManagedRegistry<'a> {
             statuses.into_iter().flatten().map(|status| status.restart_count).sum()
         };
         Ok(self.pods().await?.iter().map(|pod| (pod.uid(), restarts(pod))).collect())
+    }
+
+    /// What its status says of where the bytes are.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub async fn storage(&self) -> Result<Option<StorageStatus>> {
+        Ok(self.get().await?.status.and_then(|status| status.storage))
     }
 
     /// What its status says of nodes, once every one has been heard of.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 
@@ -9,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::certificate::ServingCertificate;
 use crate::port::{free_port, wait_until_it_listens};
 use crate::registry_process::IP;
 use crate::tool;
@@ -44,57 +46,97 @@ impl FromStr for S3Program {
     }
 }
 
+impl S3Program {
+    fn command(self, address: SocketAddr, folder: &Path, certificate: Option<&ServingCertificate>) -> Result<Command> {
+        let (listen, data, certificates) = (address.to_string(), folder.join("data"), folder.join("certificates"));
+        // As MinIO calls them.
+        let (chain, key) = (certificates.join("public.crt"), certificates.join("private.key"));
+        if let Some(certificate) = certificate {
+            std::fs::create_dir(&certificates)?;
+            std::fs::write(&chain, &certificate.chain)?;
+            std::fs::write(&key, &certificate.key)?;
+        }
+        let mut command;
+        match self {
+            Self::Minio => {
+                command = Command::new(tool::folder("minio")?.join("minio"));
+                command.env_clear().args(["server", "--quiet", "--address", &listen]);
+                if certificate.is_some() {
+                    command.arg("--certs-dir").arg(&certificates);
+                }
+                command.arg(&data).env("MINIO_ROOT_USER", ACCESS_KEY).env("MINIO_ROOT_PASSWORD", SECRET_KEY);
+                command.env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off");
+            }
+            Self::Versitygw => {
+                command = Command::new(tool::folder("versitygw")?.join("versitygw"));
+                command.env_clear().args(["--quiet", "--port", &listen]);
+                if certificate.is_some() {
+                    command.arg("--cert").arg(&chain).arg("--key").arg(&key);
+                }
+                command.arg("posix").arg(&data).env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+            }
+            Self::Gofakes3 => {
+                ensure!(certificate.is_none(), "this server speaks no TLS");
+                command = Command::new(tool::folder("gofakes3")?.join("gofakes3"));
+                command.env_clear().args(["-backend", "memory", "-initialbucket", BUCKET, "-host", &listen]);
+            }
+        }
+        Ok(command)
+    }
+}
+
 /// A running server. It is killed, and what it holds removed, when this is dropped.
 #[derive(Debug)]
 pub struct S3Server {
     folder: TempDir,
     address: SocketAddr,
+    scheme: &'static str,
     child: Child,
 }
 
 impl S3Server {
-    /// Starts one and waits until it listens.
+    /// Starts one for this machine and waits until it listens.
     ///
     /// # Errors
     /// When it does not.
     pub fn start(program: S3Program) -> Result<Self> {
+        Self::start_at(program, IpAddr::V4(IP), None)
+    }
+
+    /// The same at an address of the machine that others reach, over TLS with this certificate.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_for_others(program: S3Program, ip: IpAddr, certificate: &ServingCertificate) -> Result<Self> {
+        Self::start_at(program, ip, Some(certificate))
+    }
+
+    fn start_at(program: S3Program, ip: IpAddr, certificate: Option<&ServingCertificate>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-s3-").tempdir()?;
-        let ip = IpAddr::V4(IP);
         let address = SocketAddr::new(ip, free_port(ip)?);
-        let (listen, data) = (address.to_string(), folder.path().join("data"));
         // For most a bucket is a directory.
-        std::fs::create_dir_all(data.join(BUCKET))?;
-        let mut command = match program {
-            S3Program::Minio => {
-                let mut minio = Command::new(tool::folder("minio")?.join("minio"));
-                minio.args(["server", "--quiet", "--address", &listen]).arg(&data).env_clear();
-                minio.env("MINIO_ROOT_USER", ACCESS_KEY).env("MINIO_ROOT_PASSWORD", SECRET_KEY);
-                minio.env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off");
-                minio
-            }
-            S3Program::Versitygw => {
-                let mut versitygw = Command::new(tool::folder("versitygw")?.join("versitygw"));
-                versitygw.args(["--quiet", "--port", &listen, "posix"]).arg(&data).env_clear();
-                versitygw.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
-                versitygw
-            }
-            S3Program::Gofakes3 => {
-                let mut gofakes3 = Command::new(tool::folder("gofakes3")?.join("gofakes3"));
-                gofakes3.args(["-backend", "memory", "-initialbucket", BUCKET, "-host", &listen]).env_clear();
-                gofakes3
-            }
-        };
+        std::fs::create_dir_all(folder.path().join("data").join(BUCKET))?;
+        let mut command = program.command(address, folder.path(), certificate)?;
         let log = File::create(folder.path().join("log"))?;
         command.env("HOME", folder.path()).current_dir(folder.path());
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let mut server = Self { folder, address, child };
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let mut server = Self { folder, address, scheme, child };
         wait_until_it_listens(&mut server.child, address).with_context(|| server.log())?;
         Ok(server)
     }
 
     /// Where it is, as `storage.s3.regionendpoint` wants it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Makes another bucket while it runs.
+    ///
+    /// # Errors
+    /// When it is there already.
+    pub fn make_bucket(&self, name: &str) -> Result<()> {
+        Ok(std::fs::create_dir(self.folder.path().join("data").join(name))?)
     }
 
     /// Where it listens.

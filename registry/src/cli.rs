@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Warning};
-use crate::store::Store;
+use crate::store::{Honoured, OpenError, Store, UnfitError};
 use crate::telemetry;
 
 /// An OCI registry that needs nothing but a directory.
@@ -62,6 +62,15 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// How the program ends after this error.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<OpenError>() || error.is::<UnfitError>() {
+        ExitCode::from(berth_contract::exit_code::UNFIT_STORAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// An error with its causes. Many errors repeat in their own words what caused them; that is said once.
 pub fn explain(error: &anyhow::Error) -> String {
     let mut causes = error.chain().map(ToString::to_string);
@@ -95,16 +104,17 @@ impl ConfigFile {
 }
 
 /// Opens storage, on a thread that may wait for disks, and makes sure that it can be relied on.
-async fn open(config: &Config) -> anyhow::Result<Store> {
+async fn open(config: &Config) -> anyhow::Result<(Store, Honoured)> {
     let storage = config.storage.clone();
     let store = tokio::task::spawn_blocking(move || Store::open(&storage)).await??;
-    if !store.probe().await?.conditional_overwrite {
+    let honoured = store.probe().await?;
+    if !honoured.conditional_overwrite {
         tracing::warn!(
             "the store ignores the condition of a write (If-Match), or looks first and writes afterwards: a tag that is written \
              while the image is deleted that it named before may be lost"
         );
     }
-    Ok(store)
+    Ok((store, honoured))
 }
 
 /// The variables whose names and values are text; no other can name a key.

@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // The log may not be there yet, and whoever started this looks here first.
             eprintln!("berth-registry: {}", berth_registry::cli::explain(&error));
-            ExitCode::FAILURE
+            berth_registry::cli::exit_code(&error)
         }
     }
 }

@@ -110,6 +110,13 @@ fn storage(message: &'static str, before: Value, after: Value) -> Refusal {
     Refusal { message, name: None, before: Some(json!({"storage": before})), after: json!({"storage": after}) }
 }
 
+/// A new one on a bucket called `images`, with this beside or instead of its name.
+fn bucket(message: &'static str, more: Value) -> Refusal {
+    let mut bucket = json!({"bucket": "images"});
+    merge(&mut bucket, more);
+    new(message, json!({"storage": {"s3": bucket}}))
+}
+
 /// A change of a Service into another.
 #[expect(clippy::needless_pass_by_value, reason = "the rows of the table hold the values in place")]
 fn service(message: &'static str, before: Value, after: Value) -> Refusal {
@@ -128,7 +135,7 @@ fn merge(into: &mut Value, more: Value) {
 #[rustfmt::skip]
 fn refusals() -> Vec<Refusal> {
     const NAME: &str = "metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name";
-    const REPLICAS: &str = "spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany] in a new Registry, or replicas: 1";
+    const REPLICAS: &str = "spec.replicas: more than one needs a bucket, or a volume that several nodes may mount; write spec.storage.s3, or spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], in a new Registry, or replicas: 1";
     const DRAIN: &str = "drainTimeout: write at most 1h";
     const SCHEDULE: &str = "garbageCollection.schedule: write five fields, minute, hour, day of month, month and day of week, as in '0 3 * * *', or @daily";
     const GRACE: &str = "garbageCollection.grace: write between 5m and 8760h";
@@ -141,12 +148,25 @@ fn refusals() -> Vec<Refusal> {
     const SIZE: &str = "storage.persistentVolumeClaim.size: write a number above zero with Ki, Mi, Gi or Ti, such as 10Gi";
     const SIZE_OR_CLAIM: &str = "storage.persistentVolumeClaim: write size to get a new volume, or existingClaim to use one you have; one of the two, not both";
     const CLAIMS_OWN: &str = "storage.persistentVolumeClaim: storageClassName and accessModes are the existing claim's own; leave them out beside existingClaim";
-    const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim and emptyDir";
+    const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim, s3 and emptyDir";
     const KIND: &str = "storage: one kind cannot become another; create a second Registry with the storage you want, copy the images to it, then delete this one";
     const CLAIM: &str = "storage.persistentVolumeClaim.existingClaim cannot change; create a second Registry on the other claim, then delete this one";
     const CLASS: &str = "storage.persistentVolumeClaim.storageClassName cannot change, as a volume's class cannot; create a second Registry with the class you want, copy the images, then delete this one";
     const MODES: &str = "storage.persistentVolumeClaim.accessModes cannot change, as a volume's cannot; create a second Registry with the modes you want, copy the images, then delete this one";
     const SHRINK: &str = "storage.persistentVolumeClaim.size may grow but not shrink, as a volume cannot; write the old size or a larger one";
+    const BUCKET: &str = "storage.s3.bucket: write 3 to 63 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, and no IP address";
+    const DIRECTORY_BUCKET: &str = "storage.s3.bucket: write a general purpose bucket; one whose name ends with --x-s3 is a directory bucket, which keeps no order";
+    const OTHER_BUCKET: &str = "storage.s3.bucket cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other bucket";
+    const PREFIX: &str = "storage.s3.prefix: write letters, digits, '-', '_', '.' and single slashes between them, such as registries/team-a; no part may be '.' or '..'";
+    const OTHER_PREFIX: &str = "storage.s3.prefix cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other prefix";
+    const ENDPOINT: &str = "storage.s3.endpoint: write http:// or https://, a host and perhaps a port, and nothing behind them, such as https://minio.example:9000";
+    const DOTS: &str = "storage.s3.forcePathStyle: write true for a bucket whose name has dots, because no certificate is for such a host name";
+    const ADDRESS: &str = "storage.s3.forcePathStyle: write true, or leave it out, beside an endpoint that is an address: no bucket's name can stand before it";
+    const ENCRYPTION: &str = "storage.s3.serverSideEncryption: write exactly one of aes256 and kms";
+    const COLD: &str = "storage.s3.storageClass: write a class in capitals whose objects can be read at once, such as STANDARD_IA or GLACIER_IR; those of GLACIER and DEEP_ARCHIVE cannot";
+    const CA_BUNDLE: &str = "storage.s3.caBundle: write exactly one of configMapKeyRef and secretKeyRef";
+    const CA_WITHOUT_TLS: &str = "storage.s3.caBundle: write an endpoint that begins with https:// beside it, or leave it out";
+    const ACCOUNT_ANNOTATIONS: &str = "podTemplate.serviceAccountAnnotations: keys that begin with berth.dev/ or kubernetes.io/ are the operator's and Kubernetes's; write another key";
     const AUTHORITY: &str = "tls.privateCA.authorityDuration: write between 24h and 175200h";
     const CERTIFICATE: &str = "tls.privateCA.certificateDuration: write between 1h and 17520h";
     const RENEW: &str = "tls.privateCA.renewBefore: write less than certificateDuration, which is 2160h unless set";
@@ -198,6 +218,48 @@ fn refusals() -> Vec<Refusal> {
         claim(MODES, json!({"size": "1Gi"}), json!({"size": "1Gi", "accessModes": ["ReadWriteMany"]})),
         claim(SHRINK, json!({"size": "2Gi"}), json!({"size": "1Gi"})),
         claim(SHRINK, json!({"size": "1Gi"}), json!({"size": "1G"})),
+        new(ONE_KIND, json!({"storage": {"s3": {"bucket": "images"}, "persistentVolumeClaim": {"size": "1Gi"}}})),
+        new(ONE_KIND, json!({"storage": {"s3": {"bucket": "images"}, "emptyDir": {}, "persistentVolumeClaim": {"size": "1Gi"}}})),
+        storage(KIND, json!({"s3": {"bucket": "images"}}), json!({"persistentVolumeClaim": {"size": "1Gi"}})),
+        storage(KIND, json!({"s3": {"bucket": "images"}}), json!({"emptyDir": {}})),
+        storage(KIND, json!({"emptyDir": {}}), json!({"s3": {"bucket": "images"}})),
+        bucket(BUCKET, json!({"bucket": "Images"})),
+        bucket(BUCKET, json!({"bucket": "team_a"})),
+        bucket(BUCKET, json!({"bucket": "-images"})),
+        bucket(BUCKET, json!({"bucket": "images-"})),
+        bucket(BUCKET, json!({"bucket": "team..images", "forcePathStyle": true})),
+        bucket(BUCKET, json!({"bucket": "10.0.0.1", "forcePathStyle": true})),
+        bucket(DIRECTORY_BUCKET, json!({"bucket": "images--use1-az4--x-s3"})),
+        storage(OTHER_BUCKET, json!({"s3": {"bucket": "images"}}), json!({"s3": {"bucket": "others"}})),
+        bucket(PREFIX, json!({"prefix": "/team-a"})),
+        bucket(PREFIX, json!({"prefix": "team-a/"})),
+        bucket(PREFIX, json!({"prefix": "team//a"})),
+        bucket(PREFIX, json!({"prefix": "team a"})),
+        bucket(PREFIX, json!({"prefix": "team/../a"})),
+        storage(OTHER_PREFIX, json!({"s3": {"bucket": "images", "prefix": "a"}}), json!({"s3": {"bucket": "images", "prefix": "b"}})),
+        storage(OTHER_PREFIX, json!({"s3": {"bucket": "images", "prefix": "a"}}), json!({"s3": {"bucket": "images"}})),
+        storage(OTHER_PREFIX, json!({"s3": {"bucket": "images"}}), json!({"s3": {"bucket": "images", "prefix": "b"}})),
+        bucket(ENDPOINT, json!({"endpoint": "minio.example:9000"})),
+        bucket(ENDPOINT, json!({"endpoint": "ftp://minio.example"})),
+        bucket(ENDPOINT, json!({"endpoint": "https://minio.example/"})),
+        bucket(ENDPOINT, json!({"endpoint": "https://minio.example/images"})),
+        bucket(ENDPOINT, json!({"endpoint": "https://key:secret@minio.example"})),
+        bucket(ENDPOINT, json!({"endpoint": "https://minio.example?x=y"})),
+        bucket(DOTS, json!({"bucket": "images.team-a"})),
+        bucket(DOTS, json!({"bucket": "images.team-a", "endpoint": "https://s3.example", "forcePathStyle": false})),
+        bucket(ADDRESS, json!({"endpoint": "http://10.0.0.1:9000", "forcePathStyle": false})),
+        bucket(ADDRESS, json!({"endpoint": "https://[fd00::1]", "forcePathStyle": false})),
+        bucket(ENCRYPTION, json!({"serverSideEncryption": {}})),
+        bucket(ENCRYPTION, json!({"serverSideEncryption": {"aes256": {}, "kms": {"keyID": "alias/images"}}})),
+        bucket(COLD, json!({"storageClass": "DEEP_ARCHIVE"})),
+        bucket(COLD, json!({"storageClass": "GLACIER"})),
+        bucket(COLD, json!({"storageClass": "standard"})),
+        bucket(CA_BUNDLE, json!({"endpoint": "https://s3.example", "caBundle": {}})),
+        bucket(CA_BUNDLE, json!({"endpoint": "https://s3.example", "caBundle": {"configMapKeyRef": {"name": "a"}, "secretKeyRef": {"name": "b"}}})),
+        bucket(CA_WITHOUT_TLS, json!({"endpoint": "http://s3.example", "caBundle": {"configMapKeyRef": {"name": "a"}}})),
+        bucket(CA_WITHOUT_TLS, json!({"caBundle": {"configMapKeyRef": {"name": "a"}}})),
+        beside_storage(ACCOUNT_ANNOTATIONS, json!({"podTemplate": {"serviceAccountAnnotations": {"berth.dev/x": "y"}}})),
+        beside_storage(ACCOUNT_ANNOTATIONS, json!({"podTemplate": {"serviceAccountAnnotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}})),
         beside_storage(AUTHORITY, json!({"tls": {"privateCA": {"authorityDuration": "23h"}}})),
         beside_storage(AUTHORITY, json!({"tls": {"privateCA": {"authorityDuration": "175201h"}}})),
         beside_storage(CERTIFICATE, json!({"tls": {"privateCA": {"certificateDuration": "59m"}}})),
@@ -214,6 +276,30 @@ pub(crate) fn accepted() -> Vec<Value> {
         json!({"storage": {"persistentVolumeClaim": {"size": "10Gi"}}}),
         json!({"storage": {"persistentVolumeClaim": {"existingClaim": "mine"}}, "replicas": 2, "image": {"digest": digest}}),
         json!({"storage": {"emptyDir": {"sizeLimit": "1Gi"}}}),
+        json!({"storage": {"s3": {"bucket": "images"}}}),
+        json!({
+            "storage": {"s3": {
+                "bucket": "images.team-a",
+                "region": "eu-central-1",
+                "endpoint": "https://minio.example:9000",
+                "forcePathStyle": true,
+                "prefix": "registries/team-a",
+                "credentialsSecretRef": {"name": "key", "accessKeyIDKey": "id", "secretAccessKeyKey": "secret"},
+                "serverSideEncryption": {"kms": {"keyID": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"}},
+                "storageClass": "INTELLIGENT_TIERING",
+                "caBundle": {"configMapKeyRef": {"name": "authority", "key": "ca.pem"}},
+            }},
+            "replicas": 3,
+            "podTemplate": {
+                "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/images"},
+            },
+        }),
+        json!({"storage": {"s3": {
+            "bucket": "images",
+            "endpoint": "https://[fd00::1]:9000",
+            "serverSideEncryption": {"aes256": {}},
+            "caBundle": {"secretKeyRef": {"name": "authority", "key": "ca.pem"}},
+        }}}),
         json!({
             "storage": {"persistentVolumeClaim": {
                 "size": "10Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"],

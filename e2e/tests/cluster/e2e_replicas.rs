@@ -25,33 +25,39 @@ async fn two_pods_on_a_shared_volume_lose_no_pull_to_a_deletion_an_eviction_or_a
         let claim = json!({"size": "1Gi", "accessModes": ["ReadWriteMany"]});
         let spec = json!({"replicas": 2, "storage": {"persistentVolumeClaim": claim}});
         let registry = ManagedRegistry::ready(namespace, "images", spec).await?;
-        ensure!(registry.pod_names().await?.len() == 2, "{:?}", registry.pod_names().await?);
         has_a_budget(namespace).await?;
-        let (nodes, client) = (registry.trusted_nodes().await?, registry.client().await?);
-        for number in 0..IMAGES {
-            push(&client, "app", &number.to_string(), &speaking(&number.to_string())?).await?;
-        }
-        let pulls = PullLoop::default();
-        let next = async |number: usize| Ok(vec![format!("{}/app:{}", registry.host(), number % IMAGES)]);
-        let replace = async {
-            let result = replace_all(&registry, &pulls).await;
-            pulls.stop();
-            result
-        };
-        let busy = nodes.iter().cycle().take(nodes.len() * 3);
-        let loops = futures::future::try_join_all(busy.map(|node| pulls.pull(namespace, node, &next)));
-        let (replaced, looped) = futures::join!(replace, loops);
-        println!("two pods: {} pulls succeeded, {} attempts had failed", pulls.pulled(), pulls.failed());
-        replaced?;
-        looped?;
-        ensure!(pulls.failed() == 0, "{} attempts to pull failed", pulls.failed());
+        loses_no_pull(&registry).await?;
         one_pod_needs_no_budget(&registry).await
     })
     .await
 }
 
+/// Shows that every pod of a Registry of two can go while pods on all nodes pull from it.
+pub(crate) async fn loses_no_pull(registry: &ManagedRegistry<'_>) -> Result<()> {
+    ensure!(registry.pod_names().await?.len() == 2, "{:?}", registry.pod_names().await?);
+    let (nodes, client) = (registry.trusted_nodes().await?, registry.client().await?);
+    for number in 0..IMAGES {
+        push(&client, "app", &number.to_string(), &speaking(&number.to_string())?).await?;
+    }
+    let pulls = PullLoop::default();
+    let next = async |number: usize| Ok(vec![format!("{}/app:{}", registry.host(), number % IMAGES)]);
+    let replace = async {
+        let result = replace_all(registry, &pulls).await;
+        pulls.stop();
+        result
+    };
+    let busy = nodes.iter().cycle().take(nodes.len() * 3);
+    let loops = futures::future::try_join_all(busy.map(|node| pulls.pull(registry.namespace, node, &next)));
+    let (replaced, looped) = futures::join!(replace, loops);
+    println!("two pods: {} pulls succeeded, {} attempts had failed", pulls.pulled(), pulls.failed());
+    replaced?;
+    looped?;
+    ensure!(pulls.failed() == 0, "{} attempts to pull failed", pulls.failed());
+    Ok(())
+}
+
 /// One that lets a node be drained, pod by pod, and does not keep a pod that serves nobody.
-async fn has_a_budget(namespace: &TempNamespace<'_>) -> Result<()> {
+pub(crate) async fn has_a_budget(namespace: &TempNamespace<'_>) -> Result<()> {
     let budget = namespace.api::<PodDisruptionBudget>().get("images").await?;
     let spec = budget.spec.context("no spec")?;
     ensure!(spec.max_unavailable == Some(IntOrString::Int(1)) && spec.min_available.is_none(), "{spec:?}");

@@ -3,6 +3,7 @@
 mod access;
 mod garbage_collection;
 mod pod_template;
+mod s3;
 mod service;
 mod status;
 mod storage;
@@ -15,6 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use access::{Access, Htpasswd, NodeAccess, Nodes, SecretKeyRef};
 pub use garbage_collection::{GarbageCollection, Untagged};
 pub use pod_template::{PodTemplate, Resources};
+pub use s3::{
+    ACCESS_KEY_ID, AccessKeySecretRef, Aes256, CA_CERTIFICATE, CaBundle, CaKeyRef, Kms, S3, SECRET_ACCESS_KEY,
+    ServerSideEncryption,
+};
 pub use service::{Service, ServiceType};
 pub use status::{
     AdminSecret, CertificateStatus, GarbageCollectionStatus, NodeExample, NodesStatus, RegistryStatus, Retained,
@@ -79,18 +84,19 @@ pub use tls::{PrivateCa, SecretRef, Tls};
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name"),
     validation = Rule::new(
-        "!has(self.spec.replicas) || self.spec.replicas <= 1 || (has(self.spec.storage.persistentVolumeClaim) && \
+        "!has(self.spec.replicas) || self.spec.replicas <= 1 || has(self.spec.storage.s3) || \
+         (has(self.spec.storage.persistentVolumeClaim) && \
          (has(self.spec.storage.persistentVolumeClaim.existingClaim) || \
          (has(self.spec.storage.persistentVolumeClaim.accessModes) && \
          'ReadWriteMany' in self.spec.storage.persistentVolumeClaim.accessModes)))")
-        .message("spec.replicas: more than one needs a volume that several nodes may mount; write spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany] in a new Registry, or replicas: 1")
+        .message("spec.replicas: more than one needs a bucket, or a volume that several nodes may mount; write spec.storage.s3, or spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], in a new Registry, or replicas: 1")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
     /// Where the bytes are kept. Exactly one kind of storage is set, and it cannot be changed for another.
     pub storage: Storage,
 
-    /// How many pods serve. More than one needs storage that several nodes may mount. `0` stops serving and keeps
+    /// How many pods serve. More than one needs a bucket, or a volume that several nodes may mount. `0` stops serving and keeps
     /// everything. Default: `1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 32))]
@@ -101,7 +107,8 @@ pub struct RegistrySpec {
     pub suspend: Option<bool>,
 
     /// What happens to the images, the certificate authority and the passwords when this Registry is deleted. `Retain`
-    /// keeps them for a Registry of the same name in the same namespace; `Delete` deletes them. Default: `Retain`.
+    /// keeps them for a Registry of the same name in the same namespace; `Delete` deletes them, but never a bucket or what is
+    /// in it. Default: `Retain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
 
@@ -155,7 +162,8 @@ const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*
 const DURATION: &str = "^([0-9]{1,9}(h|m|s|ms))+$";
 
 /// What happens to the images, the certificate authority and the passwords when this Registry is deleted. `Retain` keeps
-/// them for a Registry of the same name in the same namespace; `Delete` deletes them. Default: `Retain`.
+/// them for a Registry of the same name in the same namespace; `Delete` deletes them, but never a bucket or what is in it.
+/// Default: `Retain`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
     /// It stays, labelled `berth.dev/retained-for`, for a Registry of the same name in the same namespace.

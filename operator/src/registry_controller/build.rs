@@ -29,6 +29,8 @@ pub const SECRETS: &str = "/etc/berth/secrets";
 pub const USERS: &str = "/etc/berth/users";
 /// Where the user's certificate is mounted.
 pub const USER_TLS: &str = "/etc/berth/tls";
+/// Where the authorities for the bucket's certificate are mounted.
+pub const BUCKET_TLS: &str = "/etc/berth/bucket";
 /// The port of the API in the pod.
 pub const API_PORT: i32 = 5000;
 /// The port of health, status and metrics in the pod.

@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
+use super::status::bucket::BUCKET_UNUSABLE;
 use super::status::garbage::GARBAGE_COLLECTED;
+use super::status::pods::REFERENCE_NOT_FOUND;
 use super::status::{NODES_NOT_TOLD, Problem, READY, RECONCILING, STALLED};
 use super::{Error, dereference, keys};
 use crate::api::registry::{Registry, RegistryStatus};
@@ -123,7 +125,7 @@ pub(super) async fn publish(
             .map(|condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone()))
     };
     if let Some((_, reason, message)) = of(after, STALLED)
-        && of(before, STALLED).is_none_or(|(_, was, _)| was != reason)
+        && of(before, STALLED).is_none_or(|(_, was, said)| was != reason || (said != message && is_told_anew(&reason)))
     {
         events.push((EventType::Warning, reason, message));
     }
@@ -157,6 +159,11 @@ pub(super) async fn publish(
             tracing::debug!(%error, "an event was not published");
         }
     }
+}
+
+/// Whether each message under this reason is another obstacle's. Under others it may be the same one's in other words.
+fn is_told_anew(reason: &str) -> bool {
+    [REFERENCE_NOT_FOUND, BUCKET_UNUSABLE].contains(&reason)
 }
 
 /// A collection that deleted something is news, and one that could not is a warning.

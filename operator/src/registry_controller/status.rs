@@ -1,5 +1,6 @@
 //! Step 5 (no client): what was found, as a status. Pure.
 
+pub mod bucket;
 pub mod garbage;
 pub mod pods;
 pub mod storage;
@@ -372,6 +373,14 @@ fn retained(pass: &Pass<'_>) -> Vec<Retained> {
         owners.all(|owner| Some(&owner.uid) != uid)
     });
     let mut retained = Vec::new();
+    if let Some(bucket) = validated.bucket() {
+        let prefix = bucket.prefix.iter().map(|prefix| format!("/{prefix}"));
+        retained.push(Retained {
+            kind: "Bucket".into(),
+            name: std::iter::once(bucket.name.clone()).chain(prefix).collect(),
+            survives: "the deletion of this Registry and of its namespace, whatever spec.deletionPolicy says".into(),
+        });
+    }
     if let Some(claim) = kept.and_then(|claim| claim.metadata.name.clone()) {
         retained.push(Retained {
             kind: "PersistentVolumeClaim".into(),

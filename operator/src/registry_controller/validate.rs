@@ -4,16 +4,20 @@
 //! checked here is what its rules cannot see, and what they would have refused had they not been evaded by an older
 //! definition.
 
+mod bucket;
+
 use std::time::Duration;
 
 use berth_contract::config::{self, LogLevel};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service as KubeService};
 use kube::ResourceExt;
 
+pub use self::bucket::{AccessKey, Authorities, ValidatedBucket};
 use super::dereference::Observed;
 use crate::api::registry::{
-    AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess, PodTemplate, PullPolicy,
-    Registry, RegistrySpec, Service, Storage, Untagged,
+    AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess,
+    PersistentVolumeClaim as PersistentVolumeClaimWish, PodTemplate, PullPolicy, Registry, RegistrySpec, Service,
+    Storage, Untagged,
 };
 use crate::context::Settings;
 use crate::keyring::rotation::Lives;
@@ -86,6 +90,8 @@ pub enum ValidatedStorage {
         /// Whether several nodes may mount it.
         shared: bool,
     },
+    /// A bucket.
+    Bucket(Box<ValidatedBucket>),
     /// A directory that lives and dies with the pod.
     EmptyDir {
         /// How much it may hold.
@@ -114,7 +120,15 @@ impl ValidatedRegistry {
         match &self.storage {
             ValidatedStorage::NewClaim { .. } => Some(self.owner.claim_name()),
             ValidatedStorage::ExistingClaim { name, .. } => Some(name.clone()),
-            ValidatedStorage::EmptyDir { .. } => None,
+            ValidatedStorage::Bucket(_) | ValidatedStorage::EmptyDir { .. } => None,
+        }
+    }
+
+    /// The bucket, if the bytes are in one.
+    pub fn bucket(&self) -> Option<&ValidatedBucket> {
+        match &self.storage {
+            ValidatedStorage::Bucket(bucket) => Some(bucket),
+            _ => None,
         }
     }
 
@@ -123,6 +137,7 @@ impl ValidatedRegistry {
         match &self.storage {
             ValidatedStorage::NewClaim { modes, .. } => modes.contains(&AccessMode::ReadWriteMany),
             ValidatedStorage::ExistingClaim { shared, .. } => *shared,
+            ValidatedStorage::Bucket(_) => true,
             ValidatedStorage::EmptyDir { .. } => false,
         }
     }
@@ -214,7 +229,7 @@ fn volume_is_shared(validated: &ValidatedRegistry) -> Result<(), Refusal> {
     Err(Refusal {
         reason: "VolumeNotShared",
         message: format!(
-            "{} replicas need a volume that several nodes may mount, and this one is not ReadWriteMany; write replicas: 1, or use another volume",
+            "{} replicas need a volume that several nodes may mount, and this one is not ReadWriteMany; write replicas: 1, or use another volume or a bucket",
             validated.replicas
         ),
     })
@@ -253,25 +268,34 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
 }
 
 fn storage(storage: &Storage, owner: &Owner, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
-    match (&storage.persistent_volume_claim, &storage.empty_dir) {
-        (None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
-        (Some(claim), None) => match (&claim.size, &claim.existing_claim) {
-            (Some(size), None) => {
-                let modes = if claim.access_modes.is_empty() {
-                    vec![AccessMode::ReadWriteOnce]
-                } else {
-                    claim.access_modes.clone()
-                };
-                let class = claim.storage_class_name.clone();
-                if let Some(kept) = &observed.claim {
-                    kept_claim_fits(kept, owner, &modes, class.as_deref())?;
-                }
-                Ok(ValidatedStorage::NewClaim { size: size.clone(), class, modes })
+    match (&storage.persistent_volume_claim, &storage.s3, &storage.empty_dir) {
+        (Some(claim), None, None) => persistent_volume_claim(claim, owner, observed),
+        (None, Some(wish), None) => bucket::bucket(wish).map(Box::new).map(ValidatedStorage::Bucket).map_err(invalid),
+        (None, None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
+        _ => Err(invalid("storage: write exactly one of persistentVolumeClaim, s3 and emptyDir")),
+    }
+}
+
+fn persistent_volume_claim(
+    claim: &PersistentVolumeClaimWish,
+    owner: &Owner,
+    observed: &Observed,
+) -> Result<ValidatedStorage, Refusal> {
+    match (&claim.size, &claim.existing_claim) {
+        (Some(size), None) => {
+            let modes = if claim.access_modes.is_empty() {
+                vec![AccessMode::ReadWriteOnce]
+            } else {
+                claim.access_modes.clone()
+            };
+            let class = claim.storage_class_name.clone();
+            if let Some(kept) = &observed.claim {
+                kept_claim_fits(kept, owner, &modes, class.as_deref())?;
             }
-            (None, Some(name)) => existing_claim(name, observed),
-            _ => Err(invalid("storage.persistentVolumeClaim: write either size or existingClaim")),
-        },
-        _ => Err(invalid("storage: write exactly one of persistentVolumeClaim and emptyDir")),
+            Ok(ValidatedStorage::NewClaim { size: size.clone(), class, modes })
+        }
+        (None, Some(name)) => existing_claim(name, observed),
+        _ => Err(invalid("storage.persistentVolumeClaim: write either size or existingClaim")),
     }
 }
 

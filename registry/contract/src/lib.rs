@@ -2,6 +2,7 @@
 
 pub mod config;
 mod duration;
+pub mod exit_code;
 pub mod node_credentials;
 mod schedule;
 pub mod status_report;

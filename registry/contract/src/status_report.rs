@@ -16,8 +16,21 @@ pub struct StatusReport {
     pub files: std::collections::BTreeMap<String, String>,
     /// Why the registry is not ready, in one sentence; absent when it is.
     pub not_ready: Option<String>,
+    /// What storage was seen to honour at the start; absent until it was looked at.
+    pub storage: Option<StorageReport>,
     /// What came of the last garbage collection that ended, by whichever replica; absent before the first.
     pub last_collection: Option<CollectionReport>,
+}
+
+/// What storage was seen to honour beyond what it must.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StorageReport {
+    /// A write on the condition that there is nothing yet. Nothing relies on it.
+    pub conditional_create: bool,
+    /// A write on the condition that nobody else wrote since. Without it a tag that is written in the moment in which the image
+    /// is deleted that it named before may be lost.
+    pub conditional_overwrite: bool,
 }
 
 /// What came of a garbage collection.

@@ -29,7 +29,8 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let api = bind(&config.http.addr).await.context("http.addr")?;
     // Storage may take long to open; whoever probes us meanwhile is told so.
     let health = tokio::spawn(serve_health(health, admin.clone()));
-    let store = super::open(config).await?;
+    let (store, honoured) = super::open(config).await?;
+    let _ = admin.honoured.set(honoured);
     let maintenance = maintain::begin(&store, &config.storage.maintenance, &admin.metrics, &admin.last_collection);
     warn_if_open(config, &api);
     tracing::info!(address = %api.local_addr()?, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "serving");
@@ -59,6 +60,7 @@ fn parts(config: &Config) -> anyhow::Result<(Option<Arc<ServerConfig>>, Admin)> 
         access: Arc::new(Access::new(config.auth.as_ref())?),
         upload_keys: Arc::new(upload_keys),
         certificate,
+        honoured: Arc::default(),
         last_collection: LastCollection::default(),
     };
     Ok((tls, admin))

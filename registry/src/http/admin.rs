@@ -1,19 +1,19 @@
 //! Health, status and metrics, on a port of their own: it asks nobody who they are, and says nothing that is a secret.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use berth_contract::status_report::StatusReport;
+use berth_contract::status_report::{StatusReport, StorageReport};
 use http::{StatusCode, header};
 
 use super::UploadKeys;
 use crate::access::Access;
 use crate::metrics::Metrics;
 use crate::serve::Certificate;
-use crate::store::LastCollection;
+use crate::store::{Honoured, LastCollection};
 
 /// Whether requests should come, and why not.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub struct Admin {
     pub upload_keys: Arc<UploadKeys>,
     /// The certificate in use, with TLS.
     pub certificate: Option<Certificate>,
+    /// What storage was seen to honour, once that is known.
+    pub honoured: Arc<OnceLock<Honoured>>,
     /// What came of the last garbage collection.
     pub last_collection: LastCollection,
 }
@@ -82,6 +84,10 @@ async fn status(State(admin): State<Admin>) -> Response {
         certificate: admin.certificate.as_ref().map(Certificate::fingerprint),
         files,
         not_ready: admin.readiness.reason().map(Into::into),
+        storage: admin.honoured.get().map(|honoured| {
+            let Honoured { conditional_create, conditional_overwrite } = *honoured;
+            StorageReport { conditional_create, conditional_overwrite }
+        }),
         last_collection: admin.last_collection.get(),
     };
     // Text under text keys always has a JSON form.

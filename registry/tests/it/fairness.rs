@@ -171,6 +171,7 @@ async fn an_address_that_crowds_the_port_for_probes_does_not_keep_the_probes_out
         access: Arc::new(Access::new(None).unwrap()),
         upload_keys: Arc::new(UploadKeys::secret("secret")),
         certificate: None,
+        honoured: Arc::default(),
         last_collection: Default::default(),
     };
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

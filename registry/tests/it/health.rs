@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use berth_contract::status_report::StatusReport;
+use berth_contract::status_report::{StatusReport, StorageReport};
 use berth_registry::access::Access;
 use berth_registry::http::admin::{Admin, Readiness, router};
 use berth_registry::http::{self, App, UploadKeys};
 use berth_registry::metrics::Metrics;
-use berth_registry::store::Store;
+use berth_registry::store::{Honoured, Store};
 use tower::ServiceExt as _;
 
 use crate::registry_under_test::{ALL_ON, access, request};
@@ -29,6 +29,7 @@ fn admin(access: Access) -> Admin {
         access: Arc::new(access),
         upload_keys,
         certificate: None,
+        honoured: Arc::default(),
         last_collection: Default::default(),
     }
 }
@@ -56,6 +57,16 @@ async fn the_status_names_files_by_fingerprint_and_no_secret() {
     assert_eq!(report.files.keys().collect::<Vec<_>>(), ["auth.htpasswd.path", "auth.nodes.path"]);
     assert!(report.files.values().all(|fingerprint| fingerprint.len() == 64));
     assert!(!body.contains("alice") && !body.contains("$2"));
+}
+
+#[tokio::test]
+async fn the_status_tells_what_storage_honours_once_it_was_looked_at() {
+    let admin = admin(Access::new(None).unwrap());
+    let (honoured, router) = (Arc::clone(&admin.honoured), router(admin));
+    let told = async || serde_json::from_str::<StatusReport>(&get(&router, "/status").await.1).unwrap().storage;
+    assert_eq!(told().await, None);
+    honoured.set(Honoured { conditional_create: true, conditional_overwrite: false }).unwrap();
+    assert_eq!(told().await, Some(StorageReport { conditional_create: true, conditional_overwrite: false }));
 }
 
 /// S-37: a client chooses neither the names nor the number of the series.

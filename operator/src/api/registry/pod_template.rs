@@ -42,6 +42,13 @@ pub struct PodTemplate {
     #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('berth.dev/') && !key.startsWith('app.kubernetes.io/') && key != 'pod-template-hash')")
         .message("podTemplate.labels: keys that begin with berth.dev/ or app.kubernetes.io/ are the operator's; write another key"))]
     pub labels: BTreeMap<String, String>,
+    /// Annotations for the pods' ServiceAccount, which has the Registry's name, such as `eks.amazonaws.com/role-arn`: clouds
+    /// give credentials by them. A change replaces the pods, because they are given at a pod's creation. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "short_map")]
+    #[x_kube(validation = Rule::new("self.all(key, !key.startsWith('berth.dev/') && !key.startsWith('kubernetes.io/'))")
+        .message("podTemplate.serviceAccountAnnotations: keys that begin with berth.dev/ or kubernetes.io/ are the operator's and Kubernetes's; write another key"))]
+    pub service_account_annotations: BTreeMap<String, String>,
     /// The priority of the pods. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = super::OBJECT_NAME))]

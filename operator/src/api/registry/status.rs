@@ -80,6 +80,16 @@ pub struct StorageStatus {
     /// How large the volume is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
+    /// The bucket in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
+    /// What the names of its objects begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Whether the bucket was seen to keep the condition of an overwrite (`If-Match`) when the pods that serve started. Where
+    /// it is `false`, a tag that is written in the moment in which the image is deleted that it named before may be lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditional_overwrite: Option<bool>,
 }
 
 /// A kind of storage.
@@ -87,6 +97,8 @@ pub struct StorageStatus {
 pub enum StorageType {
     /// `spec.storage.persistentVolumeClaim`
     PersistentVolumeClaim,
+    /// `spec.storage.s3`
+    S3,
     /// `spec.storage.emptyDir`
     EmptyDir,
 }

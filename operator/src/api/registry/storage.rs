@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OBJECT_NAME;
+use super::{OBJECT_NAME, S3};
 
 /// A size, as Kubernetes writes it.
 const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
@@ -16,9 +16,10 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.persistentVolumeClaim) != has(self.emptyDir)")
-        .message("storage: write exactly one of persistentVolumeClaim and emptyDir"),
-    validation = Rule::new("has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim)")
+    validation = Rule::new("[has(self.persistentVolumeClaim), has(self.s3), has(self.emptyDir)].filter(is, is).size() == 1")
+        .message("storage: write exactly one of persistentVolumeClaim, s3 and emptyDir"),
+    validation = Rule::new(
+        "has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim) && has(self.s3) == has(oldSelf.s3)")
         .message("storage: one kind cannot become another; create a second Registry with the storage you want, copy the images to it, then delete this one"),
     validation = Rule::new(
         "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
@@ -42,13 +43,22 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
         "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
          !has(self.persistentVolumeClaim.size) || !has(oldSelf.persistentVolumeClaim.size) || \
          quantity(self.persistentVolumeClaim.size).compareTo(quantity(oldSelf.persistentVolumeClaim.size)) >= 0")
-        .message("storage.persistentVolumeClaim.size may grow but not shrink, as a volume cannot; write the old size or a larger one")
+        .message("storage.persistentVolumeClaim.size may grow but not shrink, as a volume cannot; write the old size or a larger one"),
+    validation = Rule::new("!has(self.s3) || !has(oldSelf.s3) || self.s3.bucket == oldSelf.s3.bucket")
+        .message("storage.s3.bucket cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other bucket"),
+    validation = Rule::new(
+        "!has(self.s3) || !has(oldSelf.s3) || (has(self.s3.prefix) == has(oldSelf.s3.prefix) && \
+         (!has(self.s3.prefix) || self.s3.prefix == oldSelf.s3.prefix))")
+        .message("storage.s3.prefix cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other prefix")
 )]
 pub struct Storage {
     /// A volume. One that is `ReadWriteOnce`, which is the default, is served by one pod, and replacing that pod interrupts
     /// service for some seconds; one that is `ReadWriteMany` may be served by several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<PersistentVolumeClaim>,
+    /// A bucket of Amazon S3, or of anything else that speaks its API. Any number of pods may serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
     /// A directory that lives and dies with the pod: for trying things out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_dir: Option<EmptyDir>,

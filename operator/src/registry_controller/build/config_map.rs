@@ -8,7 +8,8 @@ use berth_contract::config::{
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{API_PORT, DATA, HEALTH_PORT, SECRETS, USER_TLS, USERS};
+use super::{API_PORT, BUCKET_TLS, DATA, HEALTH_PORT, SECRETS, USER_TLS, USERS};
+use crate::api::registry::CA_CERTIFICATE;
 use crate::keyring::files::{CERTIFICATE, HTPASSWD, HTTP_SECRET, KEY, NODES};
 use crate::registry_controller::validate::ValidatedRegistry;
 
@@ -35,7 +36,8 @@ fn config(registry: &ValidatedRegistry) -> Config {
         version: Version::default(),
         log: Log { level: registry.log_level, formatter: LogFormatter::Json },
         storage: Storage {
-            filesystem: Some(Filesystem { rootdirectory: DATA.into() }),
+            filesystem: registry.bucket().is_none().then(|| Filesystem { rootdirectory: DATA.into() }),
+            s3: registry.bucket().map(|bucket| bucket.section(&format!("{BUCKET_TLS}/{CA_CERTIFICATE}"))),
             delete: Delete { enabled: true },
             maintenance: Maintenance {
                 readonly: ReadOnly { enabled: registry.read_only },

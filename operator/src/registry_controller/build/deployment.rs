@@ -7,21 +7,22 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
-    KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference, PersistentVolumeClaimVolumeSource,
-    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-    SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TopologySpreadConstraint,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{API_PORT, CONFIG, DATA, HEALTH_PORT, SECRETS, USER_ID, USER_TLS, USERS, config_map};
-use crate::api::registry::{PullPolicy, Resources};
+use super::{API_PORT, BUCKET_TLS, CONFIG, DATA, HEALTH_PORT, SECRETS, USER_ID, USER_TLS, USERS, config_map};
+use crate::api::registry::{ACCESS_KEY_ID, CA_CERTIFICATE, PullPolicy, Resources, SECRET_ACCESS_KEY};
 use crate::fingerprint;
 use crate::keyring::files::HTPASSWD;
 use crate::labels::CONFIG_HASH;
-use crate::registry_controller::validate::{ValidatedRegistry, ValidatedStorage};
+use crate::registry_controller::validate::{AccessKey, Authorities, ValidatedRegistry, ValidatedStorage};
 
 /// How long a pod goes on serving after it was told to stop, so that everyone has learned to ask another.
 const PRE_STOP_SECONDS: i64 = 5;
@@ -65,8 +66,13 @@ fn pod_metadata(registry: &ValidatedRegistry, config: &ConfigMap) -> ObjectMeta 
     let mut labels = registry.pod_template.labels.clone();
     labels.extend(registry.owner.labels());
     let mut annotations = registry.pod_template.annotations.clone();
-    let file = config.data.as_ref().and_then(|data| data.get(config_map::FILE)).map_or("", String::as_str);
-    annotations.insert(CONFIG_HASH.into(), fingerprint::of(file));
+    let mut read_at_start =
+        config.data.as_ref().and_then(|data| data.get(config_map::FILE)).cloned().unwrap_or_default();
+    // By these a cloud gives pods their credentials when they are created, and never again.
+    for (key, value) in &registry.pod_template.service_account_annotations {
+        read_at_start.push_str(&format!("{key:?}: {value:?}\n"));
+    }
+    annotations.insert(CONFIG_HASH.into(), fingerprint::of(read_at_start));
     ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..Default::default() }
 }
 
@@ -109,6 +115,7 @@ fn container(registry: &ValidatedRegistry, mounts: Vec<VolumeMount>) -> Containe
         image_pull_policy: Some(pull_policy(registry.pull_policy).into()),
         args: Some(vec!["serve".into(), "--config".into(), format!("{CONFIG}/{}", config_map::FILE)]),
         ports: Some(vec![port("registry", API_PORT), port("health", HEALTH_PORT)]),
+        env: registry.bucket().and_then(|bucket| bucket.access_key.as_ref()).map(access_key),
         resources: Some(resources(registry.pod_template.resources.as_ref())),
         startup_probe: Some(probe("/livez", 2, 150)),
         liveness_probe: Some(probe("/livez", 10, 6)),
@@ -139,8 +146,11 @@ fn volumes(registry: &ValidatedRegistry, server_secret: &str) -> Vec<(Volume, Vo
     let mut volumes = vec![
         mounted("config", CONFIG, true, Volume { config_map: Some(config), ..Default::default() }),
         mounted("secrets", SECRETS, true, secret(server_secret, None)),
-        mounted("data", DATA, false, data(registry)),
     ];
+    volumes.extend(data(registry).map(|data| mounted("data", DATA, false, data)));
+    if let Some(authorities) = registry.bucket().and_then(|bucket| bucket.authorities.as_ref()) {
+        volumes.push(mounted("bucket", BUCKET_TLS, true, bucket_authorities(authorities)));
+    }
     if let Some((name, key)) = &registry.htpasswd {
         volumes.push(mounted("users", USERS, true, secret(name, Some(vec![(key.as_str(), HTPASSWD)]))));
     }
@@ -174,8 +184,9 @@ fn secret(name: &str, items: Option<Vec<(&str, &str)>>) -> Volume {
     }
 }
 
-fn data(registry: &ValidatedRegistry) -> Volume {
-    match (&registry.storage, registry.claim_name()) {
+/// The volume for the bytes; none where they are in a bucket.
+fn data(registry: &ValidatedRegistry) -> Option<Volume> {
+    Some(match (&registry.storage, registry.claim_name()) {
         (ValidatedStorage::EmptyDir { size_limit }, _) => Volume {
             empty_dir: Some(EmptyDirVolumeSource {
                 size_limit: size_limit.clone().map(Quantity),
@@ -185,12 +196,43 @@ fn data(registry: &ValidatedRegistry) -> Volume {
         },
         (_, claim) => Volume {
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim.unwrap_or_default(),
+                claim_name: claim?,
                 ..Default::default()
             }),
             ..Default::default()
         },
+    })
+}
+
+fn bucket_authorities(authorities: &Authorities) -> Volume {
+    match authorities {
+        Authorities::Secret(name, key) => secret(name, Some(vec![(key.as_str(), CA_CERTIFICATE)])),
+        Authorities::ConfigMap(name, key) => {
+            let item = KeyToPath { key: key.clone(), path: CA_CERTIFICATE.into(), mode: None };
+            let map = ConfigMapVolumeSource { name: name.clone(), items: Some(vec![item]), ..Default::default() };
+            Volume { config_map: Some(map), ..Default::default() }
+        }
     }
+}
+
+/// The user's access key, under the names that every S3 client knows. The kubelet reads it anew each time that it starts the
+/// container, so a pod that fails for a wrong key takes the right one by itself; and what is in a variable need not be YAML, as
+/// under a name of the configuration's.
+fn access_key(key: &AccessKey) -> Vec<EnvVar> {
+    [(ACCESS_KEY_ID, &key.id), (SECRET_ACCESS_KEY, &key.secret_key)]
+        .map(|(variable, place)| EnvVar {
+            name: variable.into(),
+            value_from: Some(EnvVarSource {
+                secret_key_ref: Some(SecretKeySelector {
+                    name: key.secret.clone(),
+                    key: place.clone(),
+                    optional: None,
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .into()
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {

@@ -7,11 +7,14 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::{Problem, STALLED};
+use super::{Problem, STALLED, bucket};
 use crate::api::condition::Finding;
 use crate::registry_controller::build::HEALTH_PORT;
 use crate::registry_controller::dereference::{Observed, ObservedPod};
 use crate::registry_controller::validate::ValidatedRegistry;
+
+/// Something that the Registry refers to is not there.
+pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
 
 /// The first complaint, of the newest pod first: it is the one that runs what was asked for last.
 pub fn problem(
@@ -26,16 +29,29 @@ pub fn problem(
     // the status would change with every attempt.
     let said = before.iter().find(|condition| condition.type_ == STALLED && condition.reason == found.reason);
     Some(match said {
-        Some(said) if found.stalled => Problem { message: said.message.clone(), ..found },
+        Some(said) if found.stalled && is_same_failure(&found, said) => {
+            Problem { message: said.message.clone(), ..found }
+        }
         _ => found,
     })
+}
+
+/// Whether what was said tells of this failure too. What the kubelet says of one image is said in turns; more than one thing can
+/// be missing, one after the other; and of a bucket the end of the sentence may hold the number of a request or the like.
+fn is_same_failure(found: &Problem, said: &Condition) -> bool {
+    let parts = match found.reason.as_str() {
+        REFERENCE_NOT_FOUND => usize::MAX,
+        bucket::BUCKET_UNUSABLE => 3,
+        _ => 0,
+    };
+    said.message.split(": ").take(parts).eq(found.message.split(": ").take(parts))
 }
 
 fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry, now: Timestamp) -> Option<Problem> {
     let container = container(&pod.pod);
     container
         .and_then(|container| waiting(container, validated))
-        .or_else(|| container.and_then(terminated))
+        .or_else(|| container.and_then(|container| terminated(container, validated)))
         .or_else(|| pod.mount_failure.as_deref().and_then(|message| mount(message, validated)))
         .or_else(|| not_ready(pod))
         .or_else(|| unschedulable(&pod.pod, now))
@@ -61,7 +77,10 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
             ))
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            Some(Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}")))
+            let access_key = validated.bucket().and_then(|bucket| bucket::access_key_missing(&message, bucket));
+            Some(access_key.unwrap_or_else(|| {
+                Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}"))
+            }))
         }
         _ => None,
     }
@@ -71,7 +90,7 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
 const PATIENCE: i32 = 3;
 
 /// A container that ended although nobody told it to.
-fn terminated(container: &ContainerStatus) -> Option<Problem> {
+fn terminated(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option<Problem> {
     if container.ready {
         return None;
     }
@@ -90,6 +109,9 @@ fn terminated(container: &ContainerStatus) -> Option<Problem> {
             "OutOfMemory",
             "the registry was killed for using more memory than it may; raise spec.podTemplate.resources.limits.memory",
         ));
+    }
+    if let Some(problem) = bucket::unusable(ended, &said, validated) {
+        return Some(problem);
     }
     Some(
         if ["Permission denied", "Read-only file system", "os error 13", "os error 30"]
@@ -114,10 +136,13 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
     let missing = |name: &str| message.contains(&format!("\"{name}\" not found"));
     let absent = |field: &str, name: &str, what: &str| {
         Problem::stalled(
-            "ReferenceNotFound",
+            REFERENCE_NOT_FOUND,
             format!("{field}: there is no Secret {name} in this namespace; create it {what}"),
         )
     };
+    if let Some(problem) = validated.bucket().and_then(|bucket| bucket::authorities_missing(message, bucket)) {
+        return Some(problem);
+    }
     if let Some((name, key)) = &validated.htpasswd {
         if missing(name) {
             return Some(absent(
@@ -128,7 +153,7 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
         }
         if message.contains("references non-existent secret key") {
             return Some(Problem::stalled(
-                "ReferenceNotFound",
+                REFERENCE_NOT_FOUND,
                 format!(
                     "spec.access.htpasswd.secretRef: the Secret {name} has no key {key}; add it, or write another key"
                 ),

@@ -1,8 +1,8 @@
-//! What a status says of the volume.
+//! What a status says of where the bytes are, and of the volume.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::{Pass, Problem};
+use super::{Pass, Problem, bucket};
 use crate::api::condition::{Finding, Truth};
 use crate::api::registry::{StorageStatus, StorageType};
 use crate::registry_controller::dereference::{StorageClassState, is_bound};
@@ -11,15 +11,20 @@ use crate::registry_controller::validate::ValidatedRegistry;
 /// Where the bytes are.
 pub fn status(pass: &Pass<'_>) -> Option<StorageStatus> {
     let storage = &pass.registry.spec.storage;
-    let type_ = match (&storage.persistent_volume_claim, &storage.empty_dir) {
-        (Some(_), _) => StorageType::PersistentVolumeClaim,
-        (None, Some(_)) => StorageType::EmptyDir,
-        (None, None) => return None,
+    let type_ = match (&storage.persistent_volume_claim, &storage.s3, &storage.empty_dir) {
+        (Some(_), ..) => StorageType::PersistentVolumeClaim,
+        (None, Some(_), _) => StorageType::S3,
+        (None, None, Some(_)) => StorageType::EmptyDir,
+        (None, None, None) => return None,
     };
+    let bucket = storage.s3.as_ref();
     Some(StorageStatus {
         type_,
         claim_name: pass.validated.ok().and_then(ValidatedRegistry::claim_name),
         capacity: pass.observed.claim.as_deref().and_then(capacity),
+        bucket: bucket.map(|bucket| bucket.bucket.clone()),
+        prefix: bucket.and_then(|bucket| bucket.prefix.clone()),
+        conditional_overwrite: bucket.and_then(|_| bucket::conditional_overwrite(pass)),
     })
 }
 
@@ -34,6 +39,7 @@ pub fn finding(pass: &Pass<'_>) -> Finding {
             Finding::new(type_, false, refusal.reason, &refusal.message)
         }
         Err(_) => Finding::new(type_, Truth::Unknown, "NotLookedAt", "see Ready"),
+        Ok(validated) if validated.bucket().is_some() => bucket::finding(pass, validated),
         Ok(validated) => match (validated.claim_name(), pass.observed.claim.as_deref()) {
             (None, _) => Finding::new(type_, true, "EmptyDir", "the bytes live and die with the pod"),
             (Some(_), Some(claim)) if is_resizing(claim) => {

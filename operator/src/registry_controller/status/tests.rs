@@ -260,3 +260,82 @@ fn a_collection_that_failed_or_left_something_alone_is_a_condition_and_no_obstac
         assert_eq!((find(&status, READY), find(&status, STALLED)), (pair("True", "Serving"), None));
     }
 }
+
+fn on_a_bucket() -> Value {
+    json!({"storage": {"s3": {"bucket": "images", "prefix": "a", "credentialsSecretRef": {"name": "key"}, "endpoint": "https://s3.example", "caBundle": {"configMapKeyRef": {"name": "authority"}}}}})
+}
+
+fn without_claim(pods: Vec<ObservedPod>) -> Observed {
+    Observed { pods, ..Default::default() }
+}
+
+fn said(status: &RegistryStatus, type_: &str) -> String {
+    status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().message.clone()
+}
+
+#[test]
+fn what_the_registry_says_of_its_bucket_is_what_the_conditions_say_until_it_says_something_else() {
+    let ended = |code: i32, sentence: &str| {
+        let log = format!("{{\"level\":\"INFO\"}}\nberth-registry: {sentence}\n");
+        without_claim(vec![started_again(0, &json!({"terminated": {"exitCode": code, "message": log}}))])
+    };
+    let run = |observed: &Observed, before: &RegistryStatus| run(&on_a_bucket(), observed, 0, before);
+    let refuses = |id: u32| ended(74, &format!("the store refuses to write in the bucket images: Odd: request {id}"));
+    let first = run(&refuses(1), &RegistryStatus::default());
+    for type_ in [READY, "StorageReady"] {
+        assert_eq!(find(&first, type_), pair("False", "BucketUnusable"));
+    }
+    assert_eq!(find(&first, STALLED), pair("True", "BucketUnusable"));
+    let says = "the registry cannot use its bucket: the store refuses to write in the bucket images: Odd: request 1. In the Registry";
+    assert!(said(&first, STALLED).starts_with(says), "{}", said(&first, STALLED));
+    assert!(said(&first, STALLED).contains("the Secret key;"), "{}", said(&first, STALLED));
+    assert_eq!(run(&refuses(2), &first), first, "the same but for the request's number is no news");
+    let other = run(&ended(74, "there is no bucket images: create it, or correct storage.s3.bucket"), &first);
+    assert!(said(&other, STALLED).contains("there is no bucket images: create it"), "{}", said(&other, STALLED));
+    assert_eq!(said(&other, STALLED), said(&other, "StorageReady"));
+    let silent = |how: &str| ended(74, &format!("the store of the bucket images cannot be asked to write: {how}"));
+    let unheard = run(&silent("deadline has elapsed"), &other);
+    assert!(said(&unheard, STALLED).contains("asked to write: no answer in time."), "{}", said(&unheard, STALLED));
+    assert_eq!(run(&silent("operation timed out"), &unheard), unheard);
+    let elsewhere = run(&ended(1, "http.addr: cannot listen"), &other);
+    assert_eq!(find(&elsewhere, READY), pair("False", "RegistryFails"), "it ended for another reason");
+}
+
+#[test]
+fn what_the_pods_found_in_the_bucket_is_told_and_stays_while_none_tells() {
+    let told = |conditional: bool| {
+        let report = json!({"storage": {"conditionalOverwrite": conditional}});
+        ObservedPod { report: Some(serde_json::from_value(report).unwrap()), ..pod(&json!({})) }
+    };
+    let run = |pods, before: &RegistryStatus| run(&on_a_bucket(), &without_claim(pods), 1, before);
+    let unknown = run(vec![pod(&json!({}))], &RegistryStatus::default());
+    assert_eq!(find(&unknown, "StorageReady"), pair("Unknown", "NotLookedAt"));
+    let kept = run(vec![told(true), pod(&json!({}))], &unknown);
+    assert_eq!(find(&kept, "StorageReady"), pair("True", "Probed"));
+    let storage = kept.storage.clone().unwrap();
+    assert_eq!((storage.type_, storage.bucket.as_deref()), (crate::api::registry::StorageType::S3, Some("images")));
+    assert_eq!((storage.prefix.as_deref(), storage.conditional_overwrite), (Some("a"), Some(true)));
+    assert_eq!(run(Vec::new(), &kept), kept);
+    let broken = run(vec![told(true), told(false)], &kept);
+    assert_eq!(find(&broken, "StorageReady"), pair("True", "OverwritesUnconditional"));
+    assert_eq!(broken.storage.unwrap().conditional_overwrite, Some(false), "one that saw otherwise is believed");
+    let retained: Vec<_> = kept.retained.iter().map(|kept| (kept.kind.as_str(), kept.name.as_str())).collect();
+    assert_eq!(retained, [("Bucket", "images/a")]);
+}
+
+#[test]
+fn a_key_or_an_authority_of_the_bucket_that_is_missing_is_named_by_its_field() {
+    let mut unmounted = pod(&json!({}));
+    unmounted.mount_failure =
+        Some("MountVolume.SetUp failed for volume \"bucket\" : configmap \"authority\" not found".into());
+    let no_secret = json!({"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"key\" not found"}});
+    let mut before = RegistryStatus::default();
+    for (pod, field) in [
+        (unmounted, "spec.storage.s3.caBundle.configMapKeyRef: "),
+        (container(&no_secret), "spec.storage.s3.credentialsSecretRef: "),
+    ] {
+        before = run(&on_a_bucket(), &without_claim(vec![pod]), 0, &before);
+        assert_eq!(find(&before, STALLED), pair("True", "ReferenceNotFound"));
+        assert!(said(&before, STALLED).starts_with(field), "{}", said(&before, STALLED));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a status says of the bucket: what the pods found in it when they started, or why they did not.
+
+use berth_contract::exit_code::UNFIT_STORAGE;
+use k8s_openapi::api::core::v1::ContainerStateTerminated;
+
+use super::{Pass, Problem, pods};
+use crate::api::condition::{Finding, Truth};
+use crate::registry_controller::validate::{Authorities, ValidatedBucket, ValidatedRegistry};
+
+/// The pods cannot serve from the bucket.
+pub const BUCKET_UNUSABLE: &str = "BucketUnusable";
+
+/// What clients say of one and the same silence, now so, now so.
+const TIMEOUTS: [&str; 2] = ["deadline has elapsed", "operation timed out"];
+
+/// Whether overwrites are conditional, as every pod that told says: one that saw otherwise is believed. What was known before
+/// stays while none tells.
+pub fn conditional_overwrite(pass: &Pass<'_>) -> Option<bool> {
+    let told = pass.observed.pods.iter().filter_map(|pod| pod.report.as_ref()?.storage);
+    told.map(|storage| storage.conditional_overwrite)
+        .min()
+        .or_else(|| pass.before.storage.as_ref().and_then(|storage| storage.conditional_overwrite))
+}
+
+/// `StorageReady`, where the bytes are in a bucket.
+pub fn finding(pass: &Pass<'_>, validated: &ValidatedRegistry) -> Finding {
+    let type_ = "StorageReady";
+    let problem = pods::problem(pass.observed, validated, &pass.before.conditions, pass.now);
+    if let Some(problem) = problem.filter(|problem| problem.reason == BUCKET_UNUSABLE) {
+        return Finding::new(type_, false, &problem.reason, problem.message);
+    }
+    match conditional_overwrite(pass) {
+        None => Finding::new(type_, Truth::Unknown, "NotLookedAt", "no pod has looked at the bucket yet"),
+        Some(true) => Finding::new(type_, true, "Probed", "the bucket keeps everything that a registry asks of it"),
+        Some(false) => Finding::new(
+            type_,
+            true,
+            "OverwritesUnconditional",
+            "the store ignores the condition of a write (If-Match), or looks first and writes afterwards: a tag that is written in the moment in which the image is deleted that it named before may be lost; all else holds",
+        ),
+    }
+}
+
+/// Why a container that ended could not use the bucket. The registry's last line says it; its exit code, that it is about that.
+pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &ValidatedRegistry) -> Option<Problem> {
+    let bucket = validated.bucket().filter(|_| ended.exit_code == i32::from(UNFIT_STORAGE))?;
+    let said = said.strip_prefix("berth-registry: ").unwrap_or(said);
+    let said = TIMEOUTS.iter().fold(said.to_owned(), |said, timeout| said.replace(timeout, "no answer in time"));
+    let whose = match &bucket.access_key {
+        Some(key) => format!("the access key is that of the Secret {}", key.secret),
+        None => {
+            "without credentialsSecretRef the platform must give pods credentials, or asking it is what fails".into()
+        }
+    };
+    Some(Problem::stalled(
+        BUCKET_UNUSABLE,
+        format!(
+            "the registry cannot use its bucket: {said}. In the Registry these are fields of spec.storage.s3, and {whose}; the pods try again by themselves, every five minutes at the latest"
+        ),
+    ))
+}
+
+/// That the Secret with the access key, or a key in it, is not there: the kubelet cannot make the container's environment.
+pub fn access_key_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
+    let key = bucket.access_key.as_ref().filter(|key| kubelet_says.contains(&key.secret))?;
+    Some(Problem::stalled(
+        pods::REFERENCE_NOT_FOUND,
+        format!(
+            "spec.storage.s3.credentialsSecretRef: the pods need the Secret {} of this namespace with the keys {} and {}; create it, or add what is missing: {kubelet_says}",
+            key.secret, key.id, key.secret_key
+        ),
+    ))
+}
+
+/// That the authorities for the bucket's certificate are not there: the kubelet cannot mount them.
+pub fn authorities_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
+    if !kubelet_says.contains("volume \"bucket\"") {
+        return None;
+    }
+    let (field, kind, name, key) = match bucket.authorities.as_ref()? {
+        Authorities::ConfigMap(name, key) => ("configMapKeyRef", "ConfigMap", name, key),
+        Authorities::Secret(name, key) => ("secretKeyRef", "Secret", name, key),
+    };
+    Some(Problem::stalled(
+        pods::REFERENCE_NOT_FOUND,
+        format!(
+            "spec.storage.s3.caBundle.{field}: the pods need the {kind} {name} of this namespace with the key {key}, certificates as PEM; create it, or add the key: {kubelet_says}"
+        ),
+    ))
+}
