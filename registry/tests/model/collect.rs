@@ -162,12 +162,11 @@ impl Collector {
                 let named = names_child(protocol, store, Kind::Record, repo, digest) || subject_lives;
                 !is_redundant && (only_duplicates || named)
             }
-            (Step::Tags(_), Key::Record(r, digest, record)) if r == repo => {
-                let by_name = protocol.rules.tag_names_record;
-                store
-                    .tags()
-                    .any(|(r, _, target)| r == repo && target.digest == digest && (!by_name || target.record == record))
-            }
+            (Step::Tags(_), Key::Record(r, ..)) if r == repo => store.tags().any(|(r, tag, target)| {
+                let leads_to_it = matches!(key, Key::Record(_, digest, record)
+                    if store.exists(Key::BackReference(r, digest, tag, record)));
+                r == repo && names(protocol, target, key) && (leads_to_it || !protocol.rules.tag_names_record)
+            }),
             (Step::Links(_), Key::Data(data)) => store.list().any(|(link, age)| match link {
                 Key::Link(r, digest, _, to) if r == repo && to == data && !self.kill.contains(&link) => {
                     let lives = age < OLD || names_child(protocol, store, Kind::Record, repo, digest);
@@ -298,9 +297,7 @@ fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
         let is_garbage = match key {
             Key::Intent(..) => age >= OLD || ages == Ages::Any,
             Key::Record(repo, digest, _) => {
-                let tagged = store
-                    .tags()
-                    .any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, key));
+                let tagged = seems_tagged(protocol, store, key);
                 let subject = protocol.scenario.subject(digest);
                 let held = names_child(protocol, store, Kind::Record, repo, digest)
                     || names_child(protocol, store, Kind::Intent, repo, digest)
@@ -324,25 +321,33 @@ fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
     found
 }
 
-fn is_named(protocol: &Protocol, target: Target, key: Key) -> bool {
-    !protocol.rules.tag_names_record || matches!(key, Key::Record(_, _, record) if record == target.record)
+fn names(protocol: &Protocol, target: Target, key: Key) -> bool {
+    matches!(key, Key::Record(_, digest, record)
+        if digest == target.digest && (record == target.record || !protocol.rules.tag_names_record))
+}
+
+/// The first mark reads no tag to which one back-reference leads: it names that record, unless that is gone.
+fn seems_tagged(protocol: &Protocol, store: &Store, key: Key) -> bool {
+    let Key::Record(repo, ..) = key else { return false };
+    store.tags().filter(|(r, ..)| *r == repo).any(|(_, tag, target)| {
+        let mut leading = store.list().filter_map(|(back, _)| match back {
+            Key::BackReference(r, digest, t, record) if r == repo && t == tag => Some(Target { digest, record }),
+            _ => None,
+        });
+        let only = leading.next().filter(|_| leading.next().is_none());
+        names(protocol, only.unwrap_or(target), key)
+    })
 }
 
 /// A duplicate that is not the one to keep: of those that no batch names the tagged ones are kept, else the newest.
 fn is_spare(protocol: &Protocol, store: &Store, key: Key) -> bool {
-    let tagged = |other: Key| match other {
-        Key::Record(repo, digest, _) => {
-            store.tags().any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, other))
-        }
-        _ => false,
-    };
     let lives = |other: Key| match other {
         Key::Link(_, _, _, data) => {
             !store.names_dead(other) && !store.names_dead(Key::Data(data)) && store.exists(Key::Data(data))
         }
         _ => !store.names_dead(other),
     };
-    let rank = |other: Key| (lives(other), tagged(other), other);
+    let rank = |other: Key| (lives(other), seems_tagged(protocol, store, other), other);
     same_digest(store, key).any(|other| lives(other) && rank(other) > rank(key))
 }
 

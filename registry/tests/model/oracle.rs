@@ -7,6 +7,7 @@ use crate::store::{Age, OLD, Store};
 
 pub(crate) const I1: &str = "I1 an answered manifest is readable with the children it relied on";
 pub(crate) const LEASE: &str = "I1 an answered blob stays for half of the grace";
+pub(crate) const LISTED: &str = "I1 an answered referrer is listed by its subject until a client deletes it";
 pub(crate) const I2: &str = "I2 a tag changes only by its own writes and deletions";
 pub(crate) const I3: &str = "I3 what is refused is never seen";
 pub(crate) const I5: &str = "I5 deleted stays deleted";
@@ -21,6 +22,7 @@ pub(crate) const RECLAIMED: &str = "garbage is reclaimed to 0";
 pub(crate) struct Broken {
     pub(crate) manifest: bool,
     pub(crate) blob: bool,
+    pub(crate) listed: bool,
     pub(crate) tag: bool,
     pub(crate) refused: bool,
     pub(crate) deleted: bool,
@@ -110,9 +112,7 @@ fn may_bring(next: &Next<'_>, r: Repo, d: Digest) -> bool {
     match requester(next) {
         Some(Request::Put { repo, digest, .. }) => {
             let scenario = &next.protocol.scenario;
-            let children = scenario.children(digest);
-            let grandchild = children.iter().any(|child| scenario.children(*child).contains(&d));
-            repo == r && (digest == d || children.contains(&d) || grandchild)
+            repo == r && scenario.reaches(digest, d)
         }
         Some(Request::Finish { repo, digest } | Request::Mount { to: repo, digest, .. }) => repo == r && digest == d,
         _ => false,
@@ -177,15 +177,35 @@ fn judge_loss(next: &mut Next<'_>) {
             broken.blob |= owed.age < OLD && !blob_is_seen(&state.store, owed.repo, owed.digest);
             broken.link |= owed.link.is_some_and(|link| dangles(&state.store, link));
         } else {
-            let kept = !next.protocol.scenario.untagged_go
-                || owed.age < OLD
-                || state.store.tags().any(|(repo, _, target)| repo == owed.repo && target.digest == owed.digest);
+            let kept = is_to_be_kept(&next.protocol.scenario, state, owed);
             broken.manifest |= kept && !is_readable(next.protocol, state, owed);
+            broken.listed |= kept && !is_listed(&next.protocol.scenario, &state.store, owed);
         }
     }
     broken.link |=
         state.store.list().any(|(key, _)| matches!(key, Key::Link(_, _, 0..10, _)) && dangles(&state.store, key));
     next.state.broken = broken;
+}
+
+/// Whether no policy lets the collector take what was answered.
+fn is_to_be_kept(scenario: &Scenario, state: &State, owed: &Owed) -> bool {
+    let deletes = |digest: Digest| scenario.requests.contains(&Request::DeleteManifest { repo: owed.repo, digest });
+    let subject_stays = |subject: Digest| manifest_is_seen(&state.store, owed.repo, subject) && !deletes(subject);
+    !scenario.untagged_go
+        || owed.age < OLD
+        || scenario.subject(owed.digest).is_some_and(subject_stays)
+        || state.store.tags().any(|(repo, _, target)| repo == owed.repo && target.digest == owed.digest)
+}
+
+/// Whether its subject's referrers show it: an entry counts together with its record.
+fn is_listed(scenario: &Scenario, store: &Store, owed: &Owed) -> bool {
+    let Some(subject) = scenario.subject(owed.digest) else { return true };
+    store.list().any(|(key, _)| match key {
+        Key::Referrer(repo, s, digest, record) => {
+            (repo, s, digest) == (owed.repo, subject, owed.digest) && store.exists(Key::Record(repo, digest, record))
+        }
+        _ => false,
+    })
 }
 
 fn dangles(store: &Store, link: Key) -> bool {
@@ -215,14 +235,14 @@ pub(crate) fn begin(next: &mut Next<'_>) {
     let Some(begun) = requester(next) else { return };
     let overlapping = (0u8..).zip(&next.state.actors).filter(|(_, actor)| actor.is_in_flight()).map(|(who, _)| who);
     if let Some((repo, digest)) = deletes(begun) {
-        next.state.excused |= overlapping.fold(0, |bits, who| bits | 1 << (8 * who + digest));
+        next.state.excused |= overlapping.fold(0, |bits, who| bits | 1 << (16 * who + digest));
         next.state.owed.retain(|owed| owed.repo != repo || owed.digest != digest);
         for owed in next.state.owed.iter_mut().filter(|owed| owed.repo == repo) {
             owed.children &= !(1 << digest);
         }
     } else {
         let digests = overlapping.filter_map(|who| deletes(next.protocol.scenario.requests[usize::from(who)]));
-        next.state.excused |= digests.fold(0, |bits, (_, digest)| bits | 1 << (8 * next.who + usize::from(digest)));
+        next.state.excused |= digests.fold(0, |bits, (_, digest)| bits | 1 << (16 * next.who + usize::from(digest)));
     }
 }
 
@@ -257,11 +277,7 @@ pub(crate) fn answered(next: &mut Next<'_>, relied: &[Key]) {
                 .collect();
             owe_manifest(next, repo, digest, &children, true);
             for child in children {
-                let its = next.protocol.scenario.children(child);
-                if !next.protocol.scenario.is_blob(child) {
-                    let its: Vec<Digest> = its.iter().copied().filter(|blob| !was_deleted(next, repo, *blob)).collect();
-                    owe_manifest(next, repo, child, &its, false);
-                }
+                owe_below(next, repo, child);
             }
             judge_loss(next);
         }
@@ -278,6 +294,19 @@ pub(crate) fn answered(next: &mut Next<'_>, relied: &[Key]) {
     }
 }
 
+/// What the manifest of an index relied on when it was answered, down to the blobs.
+fn owe_below(next: &mut Next<'_>, repo: Repo, manifest: Digest) {
+    if next.protocol.scenario.is_blob(manifest) {
+        return;
+    }
+    let children = next.protocol.scenario.children(manifest).iter().copied();
+    let children: Vec<Digest> = children.filter(|child| !was_deleted(next, repo, *child)).collect();
+    owe_manifest(next, repo, manifest, &children, false);
+    for child in children {
+        owe_below(next, repo, child);
+    }
+}
+
 fn owe_manifest(next: &mut Next<'_>, repo: Repo, digest: Digest, children: &[Digest], itself: bool) {
     if client_deletes(next, digest) {
         return;
@@ -289,13 +318,14 @@ fn owe_manifest(next: &mut Next<'_>, repo: Repo, digest: Digest, children: &[Dig
 
 /// Whether a client's deletion of this overlapped the request.
 fn client_deletes(next: &Next<'_>, digest: Digest) -> bool {
-    next.state.excused & (1 << (8 * next.who + usize::from(digest))) != 0
+    next.state.excused & (1 << (16 * next.who + usize::from(digest))) != 0
 }
 
-/// Whether a client ever began to delete this blob.
+/// Whether a client ever began to delete this.
 fn was_deleted(next: &Next<'_>, repo: Repo, digest: Digest) -> bool {
+    let deletions = [Request::DeleteBlob { repo, digest }, Request::DeleteManifest { repo, digest }];
     let mut requests = next.protocol.scenario.requests.iter().zip(&next.state.actors);
-    requests.any(|(request, actor)| *request == Request::DeleteBlob { repo, digest } && *actor != Actor::Waiting)
+    requests.any(|(request, actor)| deletions.contains(request) && *actor != Actor::Waiting)
 }
 
 pub(crate) fn owe_from_the_start(scenario: &Scenario, state: &mut State) {

@@ -50,8 +50,8 @@ pub(crate) struct State {
     /// Half of the grace has passed since these began.
     pub(crate) late: u8,
     pub(crate) jumps: u8,
-    /// Which digests a client's deletion overlapped which request: eight bits for each actor.
-    pub(crate) excused: u64,
+    /// Which digests a client's deletion overlapped which request: sixteen bits for each actor.
+    pub(crate) excused: u128,
     pub(crate) owed: Vec<Owed>,
     pub(crate) broken: Broken,
 }
@@ -230,6 +230,7 @@ impl Model for Protocol {
         let mut properties = vec![
             Property::always(oracle::I1, |_, state: &State| !state.broken.manifest),
             Property::always(oracle::LEASE, |_, state: &State| !state.broken.blob),
+            Property::always(oracle::LISTED, |_, state: &State| !state.broken.listed),
             Property::always(oracle::I2, |_, state: &State| !state.broken.tag),
             Property::always(oracle::I3, |_, state: &State| !state.broken.refused),
             Property::always(oracle::I5, |_, state: &State| !state.broken.deleted),

@@ -14,8 +14,8 @@ pub(crate) struct Put {
     at: u8,
     /// Links and child records that the answer will rely on.
     relied: Vec<Key>,
-    /// The child in `relied` that is being put again, and from where on `relied` holds that child's own children.
-    remake: Option<(u8, u8)>,
+    /// The child that is being put again, and the child of that which is, and so on.
+    remakes: Vec<Remake>,
     /// Fresh incarnations that are trusted without a look: only under a seeded bug.
     trusted: Vec<Key>,
     /// What to remove at the end (intents) or on refusal (everything).
@@ -25,15 +25,31 @@ pub(crate) struct Put {
     ulids: Ulid,
 }
 
+/// A child that is being put again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Remake {
+    /// Where it is in `relied`.
+    n: u8,
+    /// From where on `relied` holds its own children.
+    first: u8,
+    /// The ULID of its intent, entry and record.
+    record: Ulid,
+    has_entry: bool,
+}
+
 /// A step within a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sub {
     /// Finds something to rely on for the n-th child.
     Validate(u8),
+    /// The n-th child of a dead index is absent: checks that the index is still there.
+    CheckSource(u8),
     /// Going through the phases.
     Phase,
     /// Writes the intent of the child that is put again.
     ChildIntent,
+    /// Removes it, when the child's record is written.
+    RemoveChildIntent(Key),
     /// Copies the data of the n-th thing relied on.
     CopyData(u8),
     /// Links that copy.
@@ -68,12 +84,20 @@ impl Put {
         match self.sub {
             Sub::Validate(n) => self.validate(n, turn, &asked),
             Sub::Phase => self.phase(turn, &asked),
+            Sub::CheckSource(n) => self.check_source(n, turn),
             Sub::ChildIntent => {
-                let child = self.manifest_in_hand(&asked);
-                let intent = Key::Intent(repo, child, self.ulid(turn));
+                let Some(remake) = self.remakes.last() else { return };
+                let intent = Key::Intent(repo, self.manifest_in_hand(&asked), remake.record);
                 self.wrote.push(intent);
                 self.listing_again(turn);
                 turn.step("put: write the child's intent", Some(intent), |next| self.after_write(next, intent));
+            }
+            Sub::RemoveChildIntent(intent) => {
+                self.sub = Sub::Phase;
+                turn.step("put: remove the child's intent", Some(intent), |next| {
+                    self.stay(next);
+                    next.delete(intent);
+                });
             }
             Sub::CopyData(n) => {
                 let Key::Link(_, _, _, old) = self.relied[usize::from(n)] else { return };
@@ -99,7 +123,9 @@ impl Put {
                 if !turn.store().exists(child) {
                     self.sub = Sub::FindAnother(n);
                 } else if turn.protocol.rules.child_is_put {
-                    self.remake = Some((n, u8::try_from(self.relied.len()).unwrap_or(u8::MAX)));
+                    let first = u8::try_from(self.relied.len()).unwrap_or(u8::MAX);
+                    let record = self.ulid(turn);
+                    self.remakes.push(Remake { n, first, record, has_entry: false });
                     self.sub = Sub::Validate(0);
                 } else {
                     self.sub = Sub::WriteCopy(n);
@@ -120,7 +146,7 @@ impl Put {
 
     /// The manifest whose children are being relied on: the child that is put again, or the one asked for.
     fn manifest_in_hand(&self, asked: &Asked) -> Digest {
-        match self.remake.map(|(n, _)| self.relied[usize::from(n)]) {
+        match self.remakes.last().map(|remake| self.relied[usize::from(remake.n)]) {
             Some(Key::Record(_, child, _)) => child,
             _ => asked.digest,
         }
@@ -130,7 +156,7 @@ impl Put {
         if let Sub::Validate(n) = self.sub {
             let manifest = self.manifest_in_hand(asked);
             if usize::from(n) == turn.protocol.scenario.children(manifest).len() {
-                self.sub = if self.remake.is_some() { Sub::ChildIntent } else { Sub::Phase };
+                self.sub = if self.remakes.is_empty() { Sub::Phase } else { Sub::ChildIntent };
             }
         }
     }
@@ -140,7 +166,11 @@ impl Put {
         let found = candidates(turn, asked.repo, child);
         if found.is_empty() {
             let mut put = self.clone();
-            put.sub = if turn.protocol.scenario.is_blob(child) { Sub::Refuse } else { Sub::Validate(n + 1) };
+            put.sub = match put.remakes.last() {
+                _ if turn.protocol.scenario.is_blob(child) => Sub::Refuse,
+                Some(_) if turn.protocol.rules.sparse_is_checked => Sub::CheckSource(n),
+                _ => Sub::Validate(n + 1),
+            };
             turn.step("put: validate, a child is absent", None, |next| put.stay(next));
         }
         for key in found {
@@ -149,6 +179,21 @@ impl Put {
             put.sub = Sub::Validate(n + 1);
             turn.step("put: validate, finds", Some(key), |next| put.stay(next));
         }
+    }
+
+    /// The record of an index keeps its entries. So one that is absent while the record is there was never there, or a client
+    /// deleted it. If the record is gone, both may have been collected.
+    fn check_source(mut self, n: u8, turn: &mut Turn<'_>) {
+        let Some(remake) = self.remakes.last().copied() else { return };
+        let source = self.relied[usize::from(remake.n)];
+        if turn.store().exists(source) {
+            self.sub = Sub::Validate(n + 1);
+        } else {
+            self.remakes.pop();
+            self.relied.truncate(usize::from(remake.first));
+            self.sub = Sub::FindAnother(remake.n);
+        }
+        turn.step("put: check the dead child that lacks one", Some(source), |next| self.stay(next));
     }
 
     fn phase(mut self, turn: &mut Turn<'_>, asked: &Asked) {
@@ -193,12 +238,7 @@ impl Put {
             let data_is_dead = matches!(key, Key::Link(_, _, _, data) if turn.store().names_dead(Key::Data(data)));
             !self.trusted.contains(&key) && (turn.store().names_dead(key) || data_is_dead)
         };
-        let in_hand = self.remake.map(|(n, _)| n);
-        let dead = (0u8..).zip(&self.relied).find(|(n, key)| match key {
-            Key::Record(..) => self.remake.is_none() && is_dead(**key),
-            _ => in_hand != Some(*n) && is_dead(**key),
-        });
-        let Some((n, key)) = dead.map(|(n, key)| (n, *key)) else {
+        let Some((n, key)) = self.in_hand().find(|(_, key)| is_dead(*key)) else {
             return self.finish_phase(turn, asked, "put: list dead, nothing relied on is named", None, |_| {});
         };
         self.at = 0;
@@ -211,17 +251,16 @@ impl Put {
 
     /// One existence check per step: of a record, of a link, then of that link's data.
     fn check(mut self, turn: &mut Turn<'_>, asked: &Asked) {
-        let in_hand = self.remake.map(|(n, _)| n);
         let mut checks = Vec::new();
-        for (n, key) in (0u8..).zip(&self.relied).filter(|(n, _)| in_hand != Some(*n)) {
-            checks.push((n, *key));
-            if let Key::Link(_, _, _, data) = *key {
+        for (n, key) in self.in_hand() {
+            checks.push((n, key));
+            if let Key::Link(_, _, _, data) = key {
                 checks.push((n, Key::Data(data)));
             }
         }
         let Some((n, key)) = checks.get(usize::from(self.at)).copied() else {
-            return match self.remake {
-                Some((n, first)) => self.write_child_record(n, first, turn, asked),
+            return match self.remakes.last().copied() {
+                Some(remake) => self.write_child_record(remake, turn, asked),
                 None => self.finish_phase(turn, asked, "put: nothing to check", None, |_| {}),
             };
         };
@@ -229,7 +268,7 @@ impl Put {
             self.at = 0;
             self.sub = Sub::FindAnother(n);
             turn.step("put: check, missing is", Some(key), |next| self.stay(next));
-        } else if usize::from(self.at) + 1 == checks.len() && self.remake.is_none() {
+        } else if usize::from(self.at) + 1 == checks.len() && self.remakes.is_empty() {
             self.finish_phase(turn, asked, "put: check, exists", Some(key), |_| {});
         } else {
             self.at += 1;
@@ -237,11 +276,28 @@ impl Put {
         }
     }
 
-    fn write_child_record(mut self, n: u8, first: u8, turn: &mut Turn<'_>, asked: &Asked) {
-        let record = Key::Record(asked.repo, self.manifest_in_hand(asked), self.ulid(turn));
-        self.relied.truncate(usize::from(first));
-        self.remake = None;
-        self.replace(n, record, turn);
+    /// What the manifest in hand relies on, with where it is in `relied`.
+    fn in_hand(&self) -> impl Iterator<Item = (u8, Key)> + '_ {
+        let first = self.remakes.last().map_or(0, |remake| remake.first);
+        (0u8..).zip(self.relied.iter().copied()).skip(usize::from(first))
+    }
+
+    /// The child's referrer entry, if it has a subject, and then its record.
+    fn write_child_record(mut self, remake: Remake, turn: &mut Turn<'_>, asked: &Asked) {
+        let child = self.manifest_in_hand(asked);
+        if let Some(subject) = turn.protocol.scenario.subject(child).filter(|_| !remake.has_entry) {
+            self.remakes.pop();
+            self.remakes.push(Remake { has_entry: true, ..remake });
+            let entry = Key::Referrer(asked.repo, subject, child, remake.record);
+            return turn.step("put: write the child's entry", Some(entry), |next| self.after_write(next, entry));
+        }
+        let record = Key::Record(asked.repo, child, remake.record);
+        let intent = Key::Intent(asked.repo, child, remake.record);
+        self.relied.truncate(usize::from(remake.first));
+        self.remakes.pop();
+        self.replace(remake.n, record, turn);
+        self.wrote.retain(|key| *key != intent);
+        self.sub = Sub::RemoveChildIntent(intent);
         turn.step("put: write the child's record", Some(record), |next| self.after_write(next, record));
     }
 

@@ -48,7 +48,7 @@ pub(crate) enum Phase {
 /// The order that the protocol prescribes.
 pub(crate) const PUT: &[Phase] = {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    &[Intent, ListDead, Check, Record, Referrer, BackReferences, Tags]
+    &[Intent, ListDead, Check, Referrer, BackReferences, Record, Tags]
 };
 
 /// The rules of the protocol. [`Rules::default`] is the protocol; every other value must be found out.
@@ -61,6 +61,8 @@ pub(crate) struct Rules {
     pub(crate) fresh_is_checked: bool,
     /// A child record that is named dead is put again with its own children relied on, not only copied.
     pub(crate) child_is_put: bool,
+    /// It may lack only what was absent while its record was still there.
+    pub(crate) sparse_is_checked: bool,
     /// A mount leaves its own link where it is while the data exists.
     pub(crate) mount_keeps_link: bool,
     /// Mount and finish check that the data exists.
@@ -71,6 +73,8 @@ pub(crate) struct Rules {
     pub(crate) untag_compares: bool,
     /// DELETE by digest deletes the tags before the records.
     pub(crate) tags_before_records: bool,
+    /// It deletes only the back-references of the records that it deletes: another one's record may be about to come.
+    pub(crate) delete_leaves_others_entries: bool,
     /// A request that took longer than half of the grace is not answered 2xx.
     pub(crate) deadline: bool,
     /// It also writes nothing more, except what was already on its way to the store.
@@ -107,11 +111,13 @@ impl Default for Rules {
             put: PUT,
             fresh_is_checked: true,
             child_is_put: true,
+            sparse_is_checked: true,
             mount_keeps_link: true,
             blob_is_checked: true,
             tag_names_record: true,
             untag_compares: true,
             tags_before_records: true,
+            delete_leaves_others_entries: true,
             deadline: true,
             gives_up: true,
             grace: true,
@@ -155,6 +161,11 @@ impl Scenario {
             Content::Blob => &[],
             Content::Manifest { children, .. } => children,
         }
+    }
+
+    /// Whether a manifest is, or names, or has a child that names, this.
+    pub(crate) fn reaches(&self, from: Digest, to: Digest) -> bool {
+        from == to || self.children(from).iter().any(|child| self.reaches(*child, to))
     }
 
     pub(crate) fn subject(&self, digest: Digest) -> Option<Digest> {

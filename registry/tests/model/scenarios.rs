@@ -20,6 +20,8 @@ const F: Digest = 5;
 const S: Digest = 6;
 /// A manifest with the blobs X and Y.
 const N: Digest = 7;
+/// An index with the child I, which is an index.
+const J: Digest = 8;
 
 const CONTENTS: &[Content] = &[
     Content::Blob,
@@ -30,6 +32,7 @@ const CONTENTS: &[Content] = &[
     Content::Manifest { children: &[], subject: None },
     Content::Manifest { children: &[], subject: Some(E) },
     Content::Manifest { children: &[X, Y], subject: None },
+    Content::Manifest { children: &[I], subject: None },
 ];
 
 const COLLECT: Request = Request::Collect { runs: 1 };
@@ -139,6 +142,32 @@ pub(crate) fn index_and_child() -> Scenario {
     Scenario { untagged_go: true, ..scenario(name, &old_manifest(), &requests) }
 }
 
+/// An index is put over an index over a manifest, none of them tagged.
+pub(crate) fn nested_index() -> Scenario {
+    let requests = [Request::Put { repo: A, digest: J, tags: &[T] }, COLLECT];
+    let keys = [old_manifest(), vec![Key::Record(A, I, 1)]].concat();
+    Scenario {
+        untagged_go: true,
+        wild: true,
+        ..scenario("index over an untagged index, torn first mark", &keys, &requests)
+    }
+}
+
+/// The same, while the innermost child is put again, and the collector runs twice.
+pub(crate) fn nested_index_and_child() -> Scenario {
+    let mut scenario = nested_index();
+    scenario.requests.insert(1, Request::Put { repo: A, digest: M, tags: &[] });
+    scenario.requests[2] = Request::Collect { runs: 2 };
+    Scenario { name: "index over an untagged index, manifest put again, collector twice", wild: false, ..scenario }
+}
+
+/// The same, with two collectors.
+pub(crate) fn nested_index_and_two_collectors() -> Scenario {
+    let mut scenario = nested_index();
+    scenario.requests.push(COLLECT);
+    Scenario { name: "index over an untagged index, two collectors", wild: false, ..scenario }
+}
+
 /// An index is put while its child is being put, and the child's put may be refused.
 pub(crate) fn index_over_a_put() -> Scenario {
     let requests = [
@@ -227,6 +256,32 @@ pub(crate) fn delete_referrer() -> Scenario {
         untagged_go: true,
         answered: &[E],
         ..tagged(scenario("referrer deleted and put again, collector", &keys, &requests), E)
+    }
+}
+
+/// A referrer that was answered is put again.
+pub(crate) fn referrer_again() -> Scenario {
+    let keys = [Key::Record(A, S, 2), Key::Referrer(A, E, S, 2)];
+    let requests = [Request::Put { repo: A, digest: S, tags: &[] }, COLLECT, COLLECT];
+    Scenario { answered: &[E, S], ..tagged(scenario("referrer put again, two collectors", &keys, &requests), E) }
+}
+
+/// The same, and the put stalls for longer than the grace.
+pub(crate) fn referrer_again_and_late() -> Scenario {
+    let mut scenario = referrer_again();
+    scenario.requests.pop();
+    Scenario { name: "referrer put again stalls beyond the grace, collector", jumps: 2, ..scenario }
+}
+
+/// A tag moves from F to E, which was pushed before without a tag, while E is deleted.
+pub(crate) fn tag_moves_to_what_is_deleted() -> Scenario {
+    let requests =
+        [Request::Put { repo: A, digest: E, tags: &[T] }, Request::DeleteManifest { repo: A, digest: E }, COLLECT];
+    Scenario {
+        untagged_go: true,
+        jumps: 2,
+        answered: &[F],
+        ..tagged(scenario("tag moves to what is deleted, collector", &[Key::Record(A, E, 2)], &requests), F)
     }
 }
 
