@@ -32,6 +32,8 @@ enum Step {
     Links(Repo),
     Delete,
     Retire,
+    /// Gives what was spared a fresh incarnation: only under a seeded bug.
+    Revive,
 }
 
 impl Collector {
@@ -52,6 +54,7 @@ impl Collector {
             Step::Links(repo) => self.mark_again(turn, "collect: mark 2, list links", repo),
             Step::Delete => self.delete(turn),
             Step::Retire => self.retire(turn),
+            Step::Revive => self.revive(turn),
         }
     }
 
@@ -198,10 +201,16 @@ impl Collector {
         });
     }
 
-    fn retire(self, turn: &mut Turn<'_>) {
+    fn retire(mut self, turn: &mut Turn<'_>) {
         let batch = self.batch;
         let names = turn.store().batches().iter().find(|(run, _)| *run == batch).map(|(_, names)| names.clone());
-        let all_gone = names.is_some_and(|names| !names.iter().any(|key| turn.store().exists(*key)));
+        let all_gone = names.as_ref().is_some_and(|names| !names.iter().any(|key| turn.store().exists(*key)));
+        if !all_gone && !turn.protocol.rules.spared_is_left {
+            self.kill = names.unwrap_or_default();
+            self.kill.retain(|key| turn.store().exists(*key));
+            self.step = Step::Revive;
+            return turn.step("collect: read what was spared", None, |next| self.stay(next));
+        }
         let retires = all_gone || !turn.protocol.rules.dead_is_final;
         let what = if retires { "collect: retire the batch" } else { "collect: what was spared stays dead" };
         turn.step(what, None, |next| {
@@ -209,6 +218,24 @@ impl Collector {
                 next.state.store.retire_batch(batch);
             }
             Self::new(self.runs).stay(next);
+        });
+    }
+
+    fn revive(mut self, turn: &mut Turn<'_>) {
+        let fresh = u8::try_from(10 * (turn.who + 1) + self.kill.len()).unwrap_or(u8::MAX);
+        let Some(key) = self.kill.pop() else {
+            return turn.step("collect: the spared have others", None, |next| Self::new(self.runs).stay(next));
+        };
+        turn.step("collect: a fresh incarnation of", Some(key), |next| {
+            match key {
+                Key::Record(repo, digest, _) => next.write(Key::Record(repo, digest, fresh)),
+                Key::Link(repo, digest, ..) => {
+                    next.write(Key::Data(fresh));
+                    next.write(Key::Link(repo, digest, fresh, fresh));
+                }
+                _ => {}
+            }
+            self.stay(next);
         });
     }
 

@@ -50,6 +50,10 @@ pub(crate) struct State {
     /// Half of the grace has passed since these began.
     pub(crate) late: u8,
     pub(crate) jumps: u8,
+    /// First tries that were given up and may still arrive.
+    pub(crate) on_their_way: Vec<Key>,
+    /// Deletions that a request overlapped which may bring what they delete.
+    pub(crate) overlapped: u8,
     /// Which digests a client's deletion overlapped which request: sixteen bits for each actor.
     pub(crate) excused: u128,
     pub(crate) owed: Vec<Owed>,
@@ -122,6 +126,14 @@ impl Next<'_> {
     }
 
     pub(crate) fn write(&mut self, key: Key) {
+        if self.protocol.rules.sent_twice.covers(key) {
+            self.state.on_their_way.push(key);
+            self.state.on_their_way.sort_unstable();
+        }
+        self.arrive(key);
+    }
+
+    fn arrive(&mut self, key: Key) {
         self.watched(Some(key), |store| store.put(key, 0));
     }
 
@@ -177,6 +189,8 @@ impl Model for Protocol {
             actors: actors.collect(),
             late: 0,
             jumps: 0,
+            on_their_way: Vec::new(),
+            overlapped: 0,
             excused: 0,
             owed: Vec::new(),
             broken: Broken::default(),
@@ -205,6 +219,13 @@ impl Model for Protocol {
                 (Actor::Collector(collector), _) => collector.clone().steps(&mut turn),
                 (Actor::Answered | Actor::Refused | Actor::Unknown, _) => {}
             }
+        }
+        for (at, key) in state.on_their_way.iter().copied().enumerate() {
+            let mut turn = Turn { protocol: self, state, who: state.actors.len(), steps: &mut *actions };
+            turn.step("the first try arrives of", Some(key), |next| {
+                next.state.on_their_way.remove(at);
+                next.arrive(key);
+            });
         }
         if state.jumps < self.scenario.jumps {
             let mut turn = Turn { protocol: self, state, who: state.actors.len(), steps: actions };

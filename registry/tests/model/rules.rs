@@ -51,6 +51,27 @@ pub(crate) const PUT: &[Phase] = {
     &[Intent, ListDead, Check, Referrer, BackReferences, Record, Tags]
 };
 
+/// What the client of a bucket sends once more when no answer came, so that the first try may arrive at any time after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentTwice {
+    Nothing,
+    Records,
+    Links,
+    /// Everything that is written once but records and links: data, intents, entries.
+    TheRest,
+}
+
+impl SentTwice {
+    pub(crate) fn covers(self, key: Key) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Records => matches!(key, Key::Record(..)),
+            Self::Links => matches!(key, Key::Link(..)),
+            Self::TheRest => !matches!(key, Key::Record(..) | Key::Link(..)),
+        }
+    }
+}
+
 /// The rules of the protocol. [`Rules::default`] is the protocol; every other value must be found out.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one rule that a test switches off")]
@@ -91,10 +112,14 @@ pub(crate) struct Rules {
     pub(crate) intent_spares_its_record: bool,
     /// The second mark spares data that any other link names.
     pub(crate) any_link_spares: bool,
+    /// A collector gives what it spared no fresh incarnation.
+    pub(crate) spared_is_left: bool,
     /// Links are deleted before data.
     pub(crate) links_before_data: bool,
     /// Duplicates are collected only beside a keeper that no batch names.
     pub(crate) keeper_is_not_dead: bool,
+    /// What may arrive twice.
+    pub(crate) sent_twice: SentTwice,
     /// Entries without their record are garbage only when they are older than the grace.
     pub(crate) entries_have_grace: bool,
     /// A reader that finds something gone looks once more before it says so.
@@ -126,8 +151,10 @@ impl Default for Rules {
             intents_first: true,
             intent_spares_its_record: true,
             any_link_spares: true,
+            spared_is_left: true,
             links_before_data: true,
             keeper_is_not_dead: true,
+            sent_twice: SentTwice::Nothing,
             entries_have_grace: true,
             reader_looks_again: true,
             reuse_young_link: false,
@@ -181,7 +208,9 @@ impl Scenario {
 
     /// Whether there is such a repository.
     pub(crate) fn uses(&self, repo: Repo) -> bool {
-        let mounts = self.requests.iter().any(|request| matches!(request, Request::Mount { .. }));
-        repo == 0 || repo == 1 && mounts
+        let in_the_other = |request: &Request| {
+            matches!(request, Request::Mount { .. } | Request::Finish { repo: 1, .. } | Request::Put { repo: 1, .. })
+        };
+        repo == 0 || repo == 1 && self.requests.iter().any(in_the_other)
     }
 }

@@ -22,6 +22,8 @@ const S: Digest = 6;
 const N: Digest = 7;
 /// An index with the child I, which is an index.
 const J: Digest = 8;
+/// A manifest with the blob Y and the subject M.
+const R: Digest = 9;
 
 const CONTENTS: &[Content] = &[
     Content::Blob,
@@ -33,6 +35,7 @@ const CONTENTS: &[Content] = &[
     Content::Manifest { children: &[], subject: Some(E) },
     Content::Manifest { children: &[X, Y], subject: None },
     Content::Manifest { children: &[I], subject: None },
+    Content::Manifest { children: &[Y], subject: Some(M) },
 ];
 
 const COLLECT: Request = Request::Collect { runs: 1 };
@@ -106,6 +109,45 @@ pub(crate) fn mount_and_put_in_both() -> Scenario {
 pub(crate) fn finish_then_put() -> Scenario {
     let requests = [Request::Finish { repo: A, digest: X }, Request::Put { repo: A, digest: M, tags: &[] }, COLLECT];
     scenario("finish with dedupe, put, collector", &old_blob(), &requests)
+}
+
+/// An upload ends in one repository and may adopt what another one links, where a client deletes it.
+pub(crate) fn finish_from_another() -> Scenario {
+    let requests = [
+        Request::Finish { repo: B, digest: X },
+        Request::DeleteBlob { repo: A, digest: X },
+        Request::Put { repo: B, digest: M, tags: &[] },
+        COLLECT,
+    ];
+    scenario("finish with dedupe from another repository, delete it there, put, collector", &old_blob(), &requests)
+}
+
+/// The same with two collectors.
+pub(crate) fn finish_from_another_and_two_collectors() -> Scenario {
+    let mut scenario = finish_from_another();
+    scenario.requests.push(COLLECT);
+    let name = "finish with dedupe from another repository, delete it there, put, two collectors";
+    Scenario { name, ..scenario }
+}
+
+/// An upload ends and the blob is deleted.
+pub(crate) fn finish_and_delete() -> Scenario {
+    let requests = [Request::Finish { repo: A, digest: X }, Request::DeleteBlob { repo: A, digest: X }, COLLECT];
+    Scenario { jumps: 2, ..scenario("finish, delete blob, collector", &[], &requests) }
+}
+
+/// A client deletes a manifest that a collector has named and must spare.
+pub(crate) fn delete_what_is_spared() -> Scenario {
+    let requests = [Request::DeleteManifest { repo: A, digest: M }, Request::Collect { runs: 2 }];
+    let scenario = scenario("torn first mark, delete, collector twice", &old_blob(), &requests);
+    Scenario { wild: true, answered: &[M], ..tagged(scenario, M) }
+}
+
+/// The same for its blob.
+pub(crate) fn delete_the_blob_that_is_spared() -> Scenario {
+    let mut scenario = delete_what_is_spared();
+    scenario.requests[0] = Request::DeleteBlob { repo: A, digest: X };
+    Scenario { name: "torn first mark, delete blob, collector twice", ..scenario }
 }
 
 /// A client deletes the blob while a manifest is put over it.
@@ -242,6 +284,33 @@ pub(crate) fn referrer() -> Scenario {
         answered: &[E],
         ..tagged(scenario("referrer, subject deleted and put again, collector", &[], &requests), E)
     }
+}
+
+/// An index holds a manifest, which holds its referrer. The index loses its tag and gets it back.
+pub(crate) fn index_and_referrer() -> Scenario {
+    let keys =
+        [old_manifest(), vec![Key::Link(A, Y, 2, 2), Key::Data(2), Key::Record(A, R, 2), Key::Referrer(A, M, R, 2)]]
+            .concat();
+    let requests = [
+        Request::DeleteTag { repo: A, tag: T },
+        Request::Put { repo: A, digest: I, tags: &[T] },
+        Request::Collect { runs: 3 },
+    ];
+    Scenario {
+        untagged_go: true,
+        answered: &[M, R],
+        ..tagged(
+            scenario("index with a referrer of its manifest, tag deleted and put again, collector", &keys, &requests),
+            I,
+        )
+    }
+}
+
+/// The same, and the referrer is put again too.
+pub(crate) fn index_and_referrer_and_two_puts() -> Scenario {
+    let mut scenario = index_and_referrer();
+    scenario.requests.push(Request::Put { repo: A, digest: R, tags: &[] });
+    Scenario { name: "index with a referrer of its manifest, both put again, collector", ..scenario }
 }
 
 /// A referrer is deleted while it is put again.

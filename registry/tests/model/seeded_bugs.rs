@@ -1,6 +1,6 @@
 //! Each rule broken, and the promise that falls with it.
 
-use crate::rules::{Phase, Rules};
+use crate::rules::{Phase, Rules, SentTwice};
 use crate::{breaks, oracle, scenarios};
 
 #[test]
@@ -124,6 +124,25 @@ fn a_late_request_goes_on_writing() {
 #[test]
 fn what_is_spared_lives_again() {
     breaks(Rules { dead_is_final: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
+}
+
+#[test]
+fn a_collector_brings_back_what_it_spared() {
+    let rules = Rules { spared_is_left: false, ..Rules::default() };
+    breaks(rules, scenarios::delete_what_is_spared(), oracle::I5);
+    breaks(rules, scenarios::delete_the_blob_that_is_spared(), oracle::I5);
+}
+
+/// Nobody answers, the client of the bucket sends the same again, and the first try arrives after a deletion.
+#[test]
+fn a_record_is_sent_twice() {
+    let rules = Rules { sent_twice: SentTwice::Records, ..Rules::default() };
+    breaks(rules, scenarios::delete_then_collect(), oracle::I5);
+}
+
+#[test]
+fn a_link_is_sent_twice() {
+    breaks(Rules { sent_twice: SentTwice::Links, ..Rules::default() }, scenarios::finish_and_delete(), oracle::I5);
 }
 
 #[test]
