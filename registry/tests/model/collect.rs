@@ -1,7 +1,9 @@
 //! The collector: mark, batch, mark again, delete, retire.
 
 use crate::key::{Digest, Key, Repo, Ulid};
+use crate::network::Place;
 use crate::protocol::{Actor, Next, Protocol, State, Turn};
+use crate::rules::Rules;
 use crate::store::{OLD, Store, Target};
 
 /// What a collector remembers. It forgets everything between runs.
@@ -22,6 +24,8 @@ pub(crate) struct Collector {
 enum Step {
     Idle,
     WriteBatch,
+    /// On a network: lets the n-th wait pass before the second mark.
+    Wait(u8),
     /// The second mark, list by list.
     ListDead,
     Keepers,
@@ -31,6 +35,8 @@ enum Step {
     Tags(Repo),
     Links(Repo),
     Delete,
+    /// On a network: until nobody is shown any more what was deleted.
+    WaitToRetire,
     Retire,
     /// Gives what was spared a fresh incarnation: only under a seeded bug.
     Revive,
@@ -45,6 +51,7 @@ impl Collector {
         match self.step {
             Step::Idle => self.idle(turn),
             Step::WriteBatch => self.write_batch(turn),
+            Step::Wait(_) | Step::WaitToRetire => self.wait(turn),
             Step::ListDead => self.list_dead(turn),
             Step::Keepers => self.list_keepers(turn),
             Step::KeepersData => self.check_keepers(turn),
@@ -67,7 +74,10 @@ impl Collector {
         for (run, names) in turn.store().batches() {
             let taken =
                 Self { step: begun.first_of_second_mark(turn), batch: *run, kill: names.clone(), ..begun.clone() };
-            turn.step("collect: takes over a batch", None, |next| taken.stay(next));
+            turn.step("collect: takes over a batch", None, |next| {
+                taken.stay(next);
+                next.begin_to_wait();
+            });
         }
         let mut marks = vec![("collect: mark 1", garbage(turn.protocol, turn.store(), Ages::Old))];
         marks.extend(torn_marks(turn).into_iter().map(|kill| ("collect: torn mark 1", kill)));
@@ -76,26 +86,57 @@ impl Collector {
             turn.step(what, None, |next| run.stay(next));
         }
         for entry in entries_of_gone_records(turn.protocol, turn.store()) {
-            turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry));
-        }
-        let dangling: Vec<_> =
-            turn.store().tags().filter(|(repo, _, target)| !is_whole(turn.store(), *repo, *target)).collect();
-        for (repo, tag, target) in dangling {
-            let on = Key::Record(repo, target.digest, target.record);
-            turn.step("collect: a tag if it still names the gone", Some(on), |next| next.delete_tag(repo, tag));
+            match entry {
+                Key::BackReference(repo, digest, tag, record)
+                    if turn.store().tag(repo, tag) == Some(Target { digest, record }) =>
+                {
+                    turn.step("collect: a tag if it still names the gone", Some(entry), |next| {
+                        next.delete_tag(repo, tag)
+                    });
+                }
+                _ => turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry)),
+            }
         }
     }
 
     fn write_batch(mut self, turn: &mut Turn<'_>) {
         self.step = self.first_of_second_mark(turn);
         turn.step("collect: write the dead batch", None, |next| {
-            next.state.store.put_batch(self.batch, self.kill.clone());
+            next.put_batch(self.batch, self.kill.clone());
+            self.stay(next);
+            next.begin_to_wait();
+        });
+    }
+
+    /// A batch that is taken over may have been written a moment ago: on a network it is waited for like the own one.
+    fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
+        match turn.protocol.rules {
+            Rules { second_mark: false, .. } => Step::Delete,
+            Rules { waits: 1.., .. } if turn.protocol.scenario.place != Place::Local => Step::Wait(1),
+            _ => Step::ListDead,
+        }
+    }
+
+    fn wait(mut self, turn: &mut Turn<'_>) {
+        self.step = match self.step {
+            Step::Wait(n) if n < turn.protocol.rules.waits => Step::Wait(n + 1),
+            Step::Wait(_) => Step::ListDead,
+            _ => Step::Retire,
+        };
+        turn.step("collect: all see by now what had changed when the wait began", None, |next| {
+            next.end_of_wait();
+            next.begin_to_wait();
             self.stay(next);
         });
     }
 
-    fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
-        if turn.protocol.rules.second_mark { Step::ListDead } else { Step::Delete }
+    /// Whether its next step reads a list.
+    pub(crate) fn reads_lists(&self) -> bool {
+        match self.step {
+            Step::WriteBatch | Step::Wait(_) | Step::KeepersData | Step::Delete | Step::WaitToRetire => false,
+            Step::Idle | Step::ListDead | Step::Keepers | Step::Retire | Step::Revive => true,
+            Step::Intents(_) | Step::Records(_) | Step::Tags(_) | Step::Links(_) => true,
+        }
     }
 
     /// A duplicate may go if something that no batch names stands for it. This list of the batches comes after the own batch.
@@ -124,7 +165,7 @@ impl Collector {
 
     fn check_keepers(mut self, turn: &mut Turn<'_>) {
         self.redundant.retain(|(_, keeper)| match *keeper {
-            Key::Link(_, _, _, data) => turn.store().exists(Key::Data(data)),
+            Key::Link(_, _, _, data) => turn.has(Key::Data(data)),
             _ => true,
         });
         self.step = Step::first_list(turn, 0);
@@ -182,13 +223,20 @@ impl Collector {
     }
 
     fn delete(mut self, turn: &mut Turn<'_>) {
-        let mut left: Vec<_> = self.kill.iter().copied().filter(|key| turn.store().exists(*key)).collect();
+        let mut left: Vec<_> = self.kill.iter().copied().filter(|key| turn.has(*key)).collect();
         left.sort_unstable();
         if !turn.protocol.rules.links_before_data {
             left.reverse();
         }
         let Some(key) = left.first().copied() else {
             self.kill.clear();
+            if turn.protocol.scenario.place != Place::Local && turn.protocol.rules.waits_before_retiring {
+                self.step = Step::WaitToRetire;
+                return turn.step("collect: all is deleted", None, |next| {
+                    self.stay(next);
+                    next.begin_to_wait();
+                });
+            }
             self.step = Step::Retire;
             return self.retire(turn);
         };
@@ -204,10 +252,10 @@ impl Collector {
     fn retire(mut self, turn: &mut Turn<'_>) {
         let batch = self.batch;
         let names = turn.store().batches().iter().find(|(run, _)| *run == batch).map(|(_, names)| names.clone());
-        let all_gone = names.as_ref().is_some_and(|names| !names.iter().any(|key| turn.store().exists(*key)));
+        let all_gone = names.as_ref().is_some_and(|names| !names.iter().any(|key| turn.has(*key)));
         if !all_gone && !turn.protocol.rules.spared_is_left {
             self.kill = names.unwrap_or_default();
-            self.kill.retain(|key| turn.store().exists(*key));
+            self.kill.retain(|key| turn.has(*key));
             self.step = Step::Revive;
             return turn.step("collect: read what was spared", None, |next| self.stay(next));
         }
@@ -215,7 +263,7 @@ impl Collector {
         let what = if retires { "collect: retire the batch" } else { "collect: what was spared stays dead" };
         turn.step(what, None, |next| {
             if retires {
-                next.state.store.retire_batch(batch);
+                next.retire_batch(batch);
             }
             Self::new(self.runs).stay(next);
         });
@@ -322,7 +370,7 @@ fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
     let mut found: Vec<Key> = Vec::new();
     for (key, age) in store.list().filter(|(key, age)| old(*age) && !store.names_dead(*key)) {
         let is_garbage = match key {
-            Key::Intent(..) => age >= OLD || ages == Ages::Any,
+            Key::Intent(..) => age >= OLD || ages == Ages::Any && protocol.scenario.place == Place::Local,
             Key::Record(repo, digest, _) => {
                 let tagged = seems_tagged(protocol, store, key);
                 let subject = protocol.scenario.subject(digest);

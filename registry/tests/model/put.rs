@@ -1,7 +1,8 @@
 //! PUT manifest.
 
 use crate::key::{Digest, Key, Repo, Tag, Ulid};
-use crate::protocol::{Actor, Next, Turn};
+use crate::network::Place;
+use crate::protocol::{Actor, Next, Protocol, Turn};
 use crate::rules::{Phase, Request};
 use crate::store::Target;
 
@@ -77,6 +78,13 @@ struct Asked {
 }
 
 impl Put {
+    /// Whether its next step reads a list.
+    pub(crate) fn reads_lists(&self, protocol: &Protocol) -> bool {
+        let phase = protocol.rules.put.get(usize::from(self.phase));
+        matches!(self.sub, Sub::Validate(_) | Sub::FindAnother(_))
+            || self.sub == Sub::Phase && phase == Some(&Phase::ListDead)
+    }
+
     pub(crate) fn steps(mut self, turn: &mut Turn<'_>) {
         let Request::Put { repo, digest, tags } = turn.protocol.scenario.requests[turn.who] else { return };
         let asked = Asked { repo, digest, tags };
@@ -101,7 +109,7 @@ impl Put {
             }
             Sub::CopyData(n) => {
                 let Key::Link(_, _, _, old) = self.relied[usize::from(n)] else { return };
-                if turn.store().exists(Key::Data(old)) {
+                if turn.has(Key::Data(old)) {
                     let fresh = self.ulid(turn);
                     self.sub = Sub::LinkCopy(n, fresh);
                     turn.step("put: copy dead data", Some(Key::Data(fresh)), |next| {
@@ -120,7 +128,7 @@ impl Put {
             }
             Sub::ReadChild(n) => {
                 let child = self.relied[usize::from(n)];
-                if !turn.store().exists(child) {
+                if !turn.has(child) {
                     self.sub = Sub::FindAnother(n);
                 } else if turn.protocol.rules.child_is_put {
                     let first = u8::try_from(self.relied.len()).unwrap_or(u8::MAX);
@@ -186,7 +194,7 @@ impl Put {
     fn check_source(mut self, n: u8, turn: &mut Turn<'_>) {
         let Some(remake) = self.remakes.last().copied() else { return };
         let source = self.relied[usize::from(remake.n)];
-        if turn.store().exists(source) {
+        if turn.has(source) {
             self.sub = Sub::Validate(n + 1);
         } else {
             self.remakes.pop();
@@ -264,7 +272,7 @@ impl Put {
                 None => self.finish_phase(turn, asked, "put: nothing to check", None, |_| {}),
             };
         };
-        if !turn.store().exists(key) {
+        if !turn.has(key) {
             self.at = 0;
             self.sub = Sub::FindAnother(n);
             turn.step("put: check, missing is", Some(key), |next| self.stay(next));
@@ -297,7 +305,9 @@ impl Put {
         self.remakes.pop();
         self.replace(remake.n, record, turn);
         self.wrote.retain(|key| *key != intent);
-        self.sub = Sub::RemoveChildIntent(intent);
+        if !leaves_intents(turn.protocol) {
+            self.sub = Sub::RemoveChildIntent(intent);
+        }
         turn.step("put: write the child's record", Some(record), |next| self.after_write(next, record));
     }
 
@@ -319,6 +329,9 @@ impl Put {
     }
 
     fn refuse(mut self, turn: &mut Turn<'_>, asked: &Asked) {
+        if leaves_intents(turn.protocol) {
+            self.wrote.retain(|key| !matches!(key, Key::Intent(..)));
+        }
         let Some(key) = self.wrote.pop() else {
             return turn.step("put: MANIFEST_BLOB_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
         };
@@ -378,7 +391,7 @@ impl Put {
             }
             let relied = std::mem::take(&mut self.relied);
             if next.answer(&relied) {
-                self.wrote.retain(|key| matches!(key, Key::Intent(..)));
+                self.wrote.retain(|key| matches!(key, Key::Intent(..)) && !leaves_intents(next.protocol));
                 if !self.wrote.is_empty() {
                     let wrote = self.wrote;
                     next.become_actor(Actor::Put(Self { sub: Sub::RemoveIntents, wrote, ..Self::default() }));
@@ -422,6 +435,11 @@ impl Put {
     fn stay(self, next: &mut Next<'_>) {
         next.become_actor(Actor::Put(self));
     }
+}
+
+/// A stale list of records would miss a manifest whose intent has just been removed.
+fn leaves_intents(protocol: &Protocol) -> bool {
+    protocol.scenario.place != Place::Local && protocol.rules.intents_are_left
 }
 
 /// What can be relied on for a child: links whose data exists, or records.

@@ -1,6 +1,7 @@
 //! What is searched: the contents, who asks for what, and the rules. A rule that is switched off is a seeded bug.
 
 use crate::key::{Digest, Key, Repo, Tag};
+use crate::network::Place;
 use crate::store::Target;
 
 /// What a digest stands for.
@@ -31,6 +32,12 @@ pub(crate) enum Request {
     Pull { repo: Repo, tag: Tag },
     /// Collects, that many runs.
     Collect { runs: u8 },
+}
+
+impl Request {
+    pub(crate) fn deletes(self) -> bool {
+        matches!(self, Self::DeleteManifest { .. } | Self::DeleteTag { .. } | Self::DeleteBlob { .. })
+    }
 }
 
 /// The phases of PUT manifest after its validation, in order.
@@ -122,6 +129,14 @@ pub(crate) struct Rules {
     pub(crate) sent_twice: SentTwice,
     /// Entries without their record are garbage only when they are older than the grace.
     pub(crate) entries_have_grace: bool,
+    /// On a network: how often the collector waits between batch and second mark until all see what has changed.
+    pub(crate) waits: u8,
+    /// On a network: it waits once more before it retires a batch.
+    pub(crate) waits_before_retiring: bool,
+    /// On a network: intents are left to the sweep.
+    pub(crate) intents_are_left: bool,
+    /// On a network: a deletion lists what is there now, whatever it takes.
+    pub(crate) deletions_list_afresh: bool,
     /// A reader that finds something gone looks once more before it says so.
     pub(crate) reader_looks_again: bool,
     /// Finish may answer for a link that another request wrote, if it is younger than half of the grace.
@@ -156,6 +171,10 @@ impl Default for Rules {
             keeper_is_not_dead: true,
             sent_twice: SentTwice::Nothing,
             entries_have_grace: true,
+            waits: 2,
+            waits_before_retiring: true,
+            intents_are_left: true,
+            deletions_list_afresh: true,
             reader_looks_again: true,
             reuse_young_link: false,
             reuse_any_link: false,
@@ -176,6 +195,7 @@ pub(crate) struct Scenario {
     pub(crate) requests: Vec<Request>,
     /// Untagged manifests are collected. Otherwise only duplicates of records are.
     pub(crate) untagged_go: bool,
+    pub(crate) place: Place,
     /// How often half of the grace may pass.
     pub(crate) jumps: u8,
     /// The first mark may also name everything that is old, garbage or not, or any one duplicate: torn in the worst way.

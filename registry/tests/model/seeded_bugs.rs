@@ -187,6 +187,33 @@ fn an_old_link_is_used_again() {
     breaks(rules, scenarios::finish_then_put(), oracle::LEASE);
 }
 
+/// One wait is not enough: a pusher's list of the dead may be stale, and then the collector's list of intents.
+#[test]
+fn network_the_collector_waits_once() {
+    breaks(Rules { waits: 1, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+    breaks(Rules { waits: 0, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+}
+
+#[test]
+fn network_an_intent_is_removed() {
+    breaks(Rules { intents_are_left: false, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+}
+
+/// A deletion of what another client has just put finds nothing to delete, or not all of it.
+#[test]
+fn network_a_deletion_reads_a_stale_list() {
+    let rules = Rules { deletions_list_afresh: false, ..Rules::default() };
+    breaks(rules, scenarios::network_delete(), oracle::I5);
+}
+
+/// What is gone may still seem to be there, when the batch that named it is gone already.
+#[test]
+fn network_a_batch_is_retired_at_once() {
+    let rules = Rules { waits_before_retiring: false, ..Rules::default() };
+    breaks(rules, scenarios::network_put_with_cached_lookups(), oracle::I1);
+    breaks(rules, scenarios::network_duplicate_links(), oracle::I1);
+}
+
 #[test]
 fn a_reader_does_not_look_again() {
     breaks(Rules { reader_looks_again: false, ..Rules::default() }, scenarios::pull(), oracle::PULL);

@@ -16,7 +16,8 @@ the_protocol_holds! {
     put_and_two_collectors two_puts torn_first_mark mount_then_put finish_then_put delete_blob index_over_untagged
     index_and_child nested_index nested_index_and_child index_over_a_put index_and_delete_child tag_moves put_again_during_delete delete_then_collect referrer
     delete_referrer referrer_again referrer_again_and_late finish_and_delete delete_what_is_spared
-    delete_the_blob_that_is_spared index_and_referrer finish_from_another tag_moves_to_what_is_deleted duplicate_records duplicate_links duplicates_and_put stalled_put stalled_finish stalled_mount pull
+    delete_the_blob_that_is_spared index_and_referrer finish_from_another tag_moves_to_what_is_deleted duplicate_records duplicate_links duplicates_and_put network_put network_put_with_cached_lookups
+    network_duplicate_links network_index network_delete stalled_put stalled_finish stalled_mount pull
 }
 
 /// More actors at once, up to six million states. Searched when `BERTH_MODEL=large`, and then with `--release`.
@@ -34,7 +35,7 @@ macro_rules! the_protocol_holds_at_large {
 the_protocol_holds_at_large! {
     mount_and_put_in_both mount_then_put_and_two_collectors duplicates duplicate_links_and_finish delete_blob_and_finish
     stalled_mount_and_two_collectors pull_while_all_comes_again tags_and_collectors stalled_push_and_mount
-    finish_from_another_and_two_collectors index_and_referrer_and_two_puts nested_index_and_two_collectors index_and_all_deletions index_and_child_and_two_collectors two_puts_and_two_collectors
+    network_mount finish_from_another_and_two_collectors index_and_referrer_and_two_puts nested_index_and_two_collectors index_and_all_deletions index_and_child_and_two_collectors two_puts_and_two_collectors
 }
 
 #[test]
