@@ -42,6 +42,7 @@ mod blobs;
 mod check;
 mod collect;
 mod manifests;
+mod soak;
 mod the_dead;
 mod uploads;
 mod whole;

@@ -32,7 +32,7 @@ on_every_driver! {
 
 /// The clock that what is stored has its times from stands still for so long: a file's for a tick of the kernel's, an object's
 /// for a second.
-fn tick() -> Duration {
+pub(super) fn tick() -> Duration {
     let on_a_server = std::env::var_os("BERTH_TEST_S3_ENDPOINT").is_some();
     Duration::from_millis(if on_a_server { 1100 } else { 20 })
 }
@@ -59,7 +59,7 @@ async fn collect_untagged(store: &Store) -> Collected {
 }
 
 /// What is stored, but for what collections say of themselves.
-async fn kept(store: &Store) -> Vec<String> {
+pub(super) async fn kept(store: &Store) -> Vec<String> {
     let mut kept = store.stored_keys().await.unwrap();
     kept.retain(|key| !key.starts_with("g/runs/"));
     let mut removed = HashSet::new();
