@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, Warning};
+use crate::store::Store;
 use crate::telemetry;
 
 /// An OCI registry that needs nothing but a directory.
@@ -91,6 +92,19 @@ impl ConfigFile {
         }
         Ok(config)
     }
+}
+
+/// Opens storage, on a thread that may wait for disks, and makes sure that it can be relied on.
+async fn open(config: &Config) -> anyhow::Result<Store> {
+    let storage = config.storage.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&storage)).await??;
+    if !store.probe().await?.conditional_overwrite {
+        tracing::warn!(
+            "the store ignores the condition of a write (If-Match), or looks first and writes afterwards: a tag that is written \
+             while the image is deleted that it named before may be lost"
+        );
+    }
+    Ok(store)
 }
 
 /// The variables whose names and values are text; no other can name a key.

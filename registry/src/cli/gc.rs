@@ -8,7 +8,7 @@ use crate::store::{Garbage, Store, Terms, Told};
 
 /// Prints what a collection would delete and why; with `delete`, deletes it. Registries may go on serving meanwhile.
 pub(super) async fn run(config: &Config, delete: bool) -> anyhow::Result<ExitCode> {
-    let store = if delete { Store::open(&config.storage)? } else { Store::open_to_read(&config.storage)? };
+    let store = if delete { super::open(config).await? } else { Store::open_to_read(&config.storage)? };
     let untagged = config.storage.maintenance.garbagecollection.untagged;
     let mut tell = |told: Told| {
         if let Told::Garbage(Garbage { key, why, bytes }) = told {

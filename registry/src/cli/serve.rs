@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::http::admin::{self, Admin, Readiness};
 use crate::http::{self, App, Switches, UploadKeys};
 use crate::serve::{Limits, Listener, Stop, bind, serve, server_config, stop_signal};
-use crate::store::{LastCollection, Store};
+use crate::store::LastCollection;
 
 /// How long we go on accepting after SIGTERM: until word has got around that no more requests should come here.
 const LAME_DUCK: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
     let api = bind(&config.http.addr).await.context("http.addr")?;
     // Storage may take long to open; whoever probes us meanwhile is told so.
     let health = tokio::spawn(serve_health(health, admin.clone()));
-    let store = open(config).await?;
+    let store = super::open(config).await?;
     let maintenance = maintain::begin(&store, &config.storage.maintenance, &admin.metrics, &admin.last_collection);
     warn_if_open(config, &api);
     tracing::info!(address = %api.local_addr()?, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "serving");
@@ -62,19 +62,6 @@ fn parts(config: &Config) -> anyhow::Result<(Option<Arc<ServerConfig>>, Admin)> 
         last_collection: LastCollection::default(),
     };
     Ok((tls, admin))
-}
-
-/// Opens storage, on a thread that may wait for disks, and makes sure that it can be relied on.
-async fn open(config: &Config) -> anyhow::Result<Store> {
-    let storage = config.storage.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&storage)).await??;
-    if !store.probe().await?.conditional_overwrite {
-        tracing::warn!(
-            "the store ignores the condition of a write (If-Match), or looks first and writes afterwards: a tag that is written \
-             while the image is deleted that it named before may be lost"
-        );
-    }
-    Ok(store)
 }
 
 fn warn_if_open(config: &Config, api: &TcpListener) {

@@ -2,124 +2,32 @@
 //! so they must not creep.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
-use async_trait::async_trait;
 use berth_oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName};
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
+use futures::stream;
 
-use super::driver::{Content, Driver, Object, Page, Posix, Stage};
-use super::error::Result;
-use super::layout::{Key, Prefix};
+use super::driver::{Driver, Object, Posix, Watched};
 use super::{BodyError, Store};
 
-/// A driver that counts what is asked of the one behind it.
-#[derive(Debug)]
-struct Counting<D> {
-    behind: D,
-    counts: Arc<Mutex<BTreeMap<&'static str, usize>>>,
-}
+type Counts = Arc<Mutex<BTreeMap<&'static str, usize>>>;
 
-impl<D> Counting<D> {
-    fn count(&self, operation: &'static str) {
-        *self.counts.lock().unwrap().entry(operation).or_default() += 1;
-    }
-}
-
-#[async_trait]
-impl<D: Driver> Driver for Counting<D> {
-    async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()> {
-        self.count("create");
-        self.behind.create(values, also).await
-    }
-
-    async fn leave(&self, values: Vec<(Key, Bytes)>) -> Result<()> {
-        self.count("leave");
-        self.behind.leave(values).await
-    }
-
-    async fn stage(&self, key: Key) -> Result<Box<dyn Stage>> {
-        self.count("stage");
-        self.behind.stage(key).await
-    }
-
-    async fn duplicate(&self, from: &Key, to: &Key, size: u64) -> Result<bool> {
-        self.count("duplicate");
-        self.behind.duplicate(from, to, size).await
-    }
-
-    async fn join(&self, parts: &[Key], to: &Key) -> Result<bool> {
-        self.count("join");
-        self.behind.join(parts, to).await
-    }
-
-    async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
-        self.count("read");
-        self.behind.read(key).await
-    }
-
-    async fn size(&self, key: &Key) -> Result<Option<u64>> {
-        self.count("size");
-        self.behind.size(key).await
-    }
-
-    async fn open(&self, key: &Key, range: Range<u64>) -> Result<Option<Content>> {
-        self.count("open");
-        self.behind.open(key, range).await
-    }
-
-    async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
-        self.count("list");
-        self.behind.list(prefix, limit).await
-    }
-
-    async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
-        self.count("page");
-        self.behind.page(prefix, after, limit).await
-    }
-
-    fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>> {
-        self.count("scan");
-        self.behind.scan(prefix)
-    }
-
-    async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
-        self.count("changed");
-        self.behind.changed(key).await
-    }
-
-    async fn remove(&self, keys: &[Key]) -> Result<()> {
-        self.count("remove");
-        self.behind.remove(keys).await
-    }
-
-    async fn replace(&self, tag: &Key, value: Bytes) -> Result<()> {
-        self.count("replace");
-        self.behind.replace(tag, value).await
-    }
-
-    async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
-        self.count("remove_tag_if");
-        self.behind.remove_tag_if(tag, expected).await
-    }
-
-    async fn walk(&self) -> Result<Vec<String>> {
-        self.behind.walk().await
-    }
-
-    async fn sweep(&self) -> Result<()> {
-        self.behind.sweep().await
-    }
+/// A store that counts what is asked of its driver.
+fn counting(driver: impl Driver + 'static, counts: &Counts) -> Store {
+    let counts = Arc::clone(counts);
+    let count = move |operation| {
+        *counts.lock().unwrap().entry(operation).or_default() += 1;
+        Ok(())
+    };
+    Store::on(Arc::new(Watched::new(Arc::new(driver), count)))
 }
 
 fn repository() -> RepositoryName {
     "team/app".parse().unwrap()
 }
 
-fn body(bytes: &'static [u8]) -> impl futures::Stream<Item = std::result::Result<Bytes, BodyError>> + Send + Unpin {
+fn body(bytes: &'static [u8]) -> impl futures::Stream<Item = Result<Bytes, BodyError>> + Send + Unpin {
     stream::iter([Ok(Bytes::from_static(bytes))])
 }
 
@@ -141,8 +49,8 @@ const LAYERS: [&str; 5] = ["one", "two", "three", "four", "five"];
 
 /// Steps of a push and a pull, each with what it cost.
 async fn costs<D: Driver + 'static>(driver: D) -> Vec<(&'static str, String)> {
-    let counts = Arc::new(Mutex::new(BTreeMap::new()));
-    let store = Store::on(Arc::new(Counting { behind: driver, counts: Arc::clone(&counts) }));
+    let counts = Counts::default();
+    let store = counting(driver, &counts);
     let take = || {
         let counts = std::mem::take(&mut *counts.lock().unwrap());
         counts.iter().map(|(operation, count)| format!("{count} {operation}")).collect::<Vec<_>>().join(", ")
@@ -270,9 +178,8 @@ async fn no_push_costs_more_fsyncs_than_it_is_known_to() {
 
 #[tokio::test]
 async fn referrers_are_listed_once_however_many_there_are() {
-    let counts = Arc::new(Mutex::new(BTreeMap::new()));
-    let memory = Object::in_memory();
-    let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
+    let counts = Counts::default();
+    let store = counting(Object::in_memory(), &counts);
     let subject = digest_of(b"subject");
     for n in 0..40 {
         let bytes: Bytes = serde_json::json!({
@@ -299,9 +206,8 @@ async fn referrers_are_listed_once_however_many_there_are() {
 
 #[tokio::test]
 async fn a_child_that_is_named_a_thousand_times_is_looked_for_once() {
-    let counts = Arc::new(Mutex::new(BTreeMap::new()));
-    let memory = Object::in_memory();
-    let store = Store::on(Arc::new(Counting { behind: memory, counts: Arc::clone(&counts) }));
+    let counts = Counts::default();
+    let store = counting(Object::in_memory(), &counts);
     store.put_blob(&repository(), &digest_of(b"config"), body(b"config")).await.unwrap();
     let bytes: Bytes = serde_json::json!({
         "schemaVersion": 2,

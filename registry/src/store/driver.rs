@@ -20,12 +20,16 @@ mod conformance;
 mod content;
 mod object;
 mod posix;
+#[cfg(test)]
+mod watched;
 
 pub(crate) use content::Content;
 pub use content::ContentStream;
 pub(crate) use object::Object;
 pub(crate) use object::OpenBucketError;
 pub(crate) use posix::{OpenPosixError, Posix};
+#[cfg(test)]
+pub(crate) use watched::Watched;
 
 #[async_trait]
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
@@ -92,13 +96,15 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Finds out by trying, once at start-up, whether the place keeps what this page asks for, and adapts to what it does not
     /// honour where that can be done without.
     async fn probe(&self) -> std::result::Result<Honoured, UnfitError> {
-        Ok(Honoured { conditional_overwrite: true })
+        Ok(Honoured { conditional_create: true, conditional_overwrite: true })
     }
 }
 
 /// What a place was seen to honour beyond what it must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Honoured {
+    /// A write on the condition that nobody else wrote before. Nothing relies on it.
+    pub conditional_create: bool,
     /// A write on the condition that nobody else wrote since. Without it a tag that is written in the moment in which the image
     /// is deleted that it named before may be lost.
     pub conditional_overwrite: bool,

@@ -187,6 +187,10 @@ impl Store {
         let intent = Key::Intent { repository: put.repository.clone(), digest: put.digest.clone(), name };
         self.driver.leave(vec![(intent.clone(), put.bytes.clone())]).await?;
         let done = self.put_intended(put, name, &validated.entries).await;
+        if matches!(done, Err(PutManifestError::Store(_))) {
+            // Its record may have been written all the same, or may be yet: what that names must be there for as long.
+            return done;
+        }
         // Not before the tags are written: until then it is the intent that keeps the record. One that stays behind keeps
         // its children alive until it is swept, and does no other harm.
         if let Err(error) = self.driver.remove(&[intent]).await {
@@ -205,8 +209,11 @@ impl Store {
             }
         };
         put.deadline.check()?;
+        // Before the record: whoever sees a record may take it for as good as an older one, which is listed.
+        if let Some(referrer) = put.referrer(name)? {
+            self.driver.create(vec![referrer], &[]).await?;
+        }
         let mut values = vec![(record_key(put.repository, put.digest, name), put.bytes.clone())];
-        values.extend(put.referrer(name)?);
         values.extend(put.tags.iter().map(|tag| (put.back_reference(tag, name), Bytes::new())));
         self.driver.create(values, &relied).await?;
         for tag in put.tags {

@@ -41,6 +41,7 @@ macro_rules! on_every_driver {
 mod blobs;
 mod check;
 mod collect;
+mod dying;
 mod manifests;
 mod soak;
 mod the_dead;

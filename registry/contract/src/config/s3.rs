@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `storage.s3`: a bucket of Amazon S3, or of anything else that speaks its API.
 ///
@@ -15,39 +15,49 @@ pub struct S3 {
     /// The bucket. It must exist.
     pub bucket: String,
     /// Its region. Default: `AWS_REGION`, else `us-east-1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Where the API is, if not at Amazon: `https://HOST[:PORT]`, or without a scheme, which `secure` gives then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub regionendpoint: Option<String>,
     /// Whether the bucket stands in the path and not in the host name, as MinIO and others want it. Default: no.
     #[serde(default)]
     pub forcepathstyle: bool,
     /// The access key, with `secretkey`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub accesskey: Option<String>,
     /// Its secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub secretkey: Option<Secret>,
     /// Whether a `regionendpoint` without a scheme is spoken to over TLS. Default: yes.
     #[serde(default = "yes")]
     pub secure: bool,
     /// A PEM file with the authorities that the endpoint's certificate may be from, besides those of the system. Ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub cabundle: Option<PathBuf>,
     /// Whether objects are encrypted at rest with keys of S3's (SSE-S3), or of KMS where `keyid` is given. Default: as the
     /// bucket has it.
     #[serde(default)]
     pub encrypt: bool,
     /// The KMS key for `encrypt`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub keyid: Option<String>,
     /// The storage class of blobs, for example `INTELLIGENT_TIERING`. Default: the bucket's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub storageclass: Option<String>,
     /// What all object names begin with. Default: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub rootdirectory: Option<String>,
+}
+
+/// A value that is not empty: templates write empty ones where they have none.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()).map(T::from))
 }
 
 const fn yes() -> bool {
@@ -58,6 +68,12 @@ const fn yes() -> bool {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,15 +94,13 @@ impl S3 {
 
     /// What contradicts itself in it.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let is_given = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
-        let has_secret = self.secretkey.as_ref().is_some_and(|secret| !secret.0.is_empty());
         if self.bucket.is_empty() {
             Some("storage.s3.bucket is empty: name the bucket")
-        } else if is_given(&self.accesskey) != has_secret {
+        } else if self.accesskey.is_some() != self.secretkey.is_some() {
             Some(
                 "storage.s3.accesskey and storage.s3.secretkey go together: give both, or neither for the platform's credentials",
             )
-        } else if is_given(&self.keyid) && !self.encrypt {
+        } else if self.keyid.is_some() && !self.encrypt {
             Some("storage.s3.keyid is the key that storage.s3.encrypt uses: set storage.s3.encrypt to true")
         } else {
             None

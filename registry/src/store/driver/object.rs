@@ -1,7 +1,7 @@
 //! A bucket, or anything else that the `object_store` crate can talk to, as a place where bytes are kept.
 //!
-//! An object store is durable when it answers, shows an object wholly or not at all, and lists what was written. Each `put`
-//! under a fresh name is idempotent, so whoever retries it writes the same bytes again.
+//! An object store is durable when it answers, shows an object wholly or not at all, and lists what was written. A `put`
+//! under a fresh name is idempotent, so most are tried again; what must not arrive late is written `once`.
 
 use std::fmt;
 use std::io;
@@ -14,11 +14,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::aws::AwsCredentialProvider;
+use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    Attributes, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+    Attributes, Error as ObjectError, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, UpdateVersion,
 };
 
 use super::{Content, Driver, Honoured, Page, Stage, UnfitError, in_order};
@@ -28,6 +30,8 @@ use error::failed;
 use stage::ObjectStage;
 
 mod error;
+mod lists;
+mod once;
 mod probe;
 mod s3;
 mod stage;
@@ -40,6 +44,8 @@ pub(crate) struct Object {
     objects: Arc<dyn ObjectStore>,
     /// The same bucket, for what must not be tried twice.
     once: Arc<dyn ObjectStore>,
+    /// What requests are signed with. `None`: nothing is signed.
+    credentials: Option<AwsCredentialProvider>,
     /// The same bucket's lists, a page at a time. `None`: it has no pages, and little in it.
     pages: Option<Arc<dyn PaginatedListStore>>,
     /// What all names begin with, with its slash.
@@ -70,6 +76,7 @@ impl Object {
         Self {
             once: Arc::clone(&objects),
             objects,
+            credentials: None,
             pages: None,
             root: String::new(),
             bucket: "in memory".into(),
@@ -87,19 +94,13 @@ impl Object {
     async fn put(&self, key: &Key, value: impl Into<PutPayload> + Send, attributes: Attributes) -> Result<()> {
         // Overwrite, not create: nobody else has the name, and a retry whose first try was answered late must not fail.
         let options = PutOptions { mode: PutMode::Overwrite, attributes, ..PutOptions::default() };
-        let put = self.objects.put_opts(&self.path(key)?, value.into(), options).await;
+        let path = self.path(key)?;
+        let put = if once::is_only_written_once(key) {
+            self.put_once(&path, value.into(), options).await
+        } else {
+            self.objects.put_opts(&path, value.into(), options).await
+        };
         put.map(drop).map_err(|error| failed(format_args!("write {key}"), error))
-    }
-
-    /// Writes a tag, once: a first try that arrives after a second one, which was answered, would undo what came after that.
-    /// `false`: the mode's condition does not hold.
-    async fn put_tag(&self, tag: &Key, value: Bytes, mode: PutMode) -> Result<bool> {
-        let options = PutOptions { mode, ..PutOptions::default() };
-        match self.once.put_opts(&self.path(tag)?, value.into(), options).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::Precondition { .. }) => Ok(false),
-            Err(error) => Err(failed(format_args!("write {tag}"), error)),
-        }
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectMeta>> {
@@ -164,23 +165,27 @@ impl Driver for Object {
             let head = self.head(key).await?;
             return Ok(head.map(|meta| Content::of_object(meta.size, futures::stream::empty().boxed())));
         }
+        let path = self.path(key)?;
+        let start = range.start;
         let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
-        let got = found(self.objects.get_opts(&self.path(key)?, options).await);
-        let got = got.map_err(|error| failed(format_args!("read {key}"), error))?;
+        let got = match found(self.objects.get_opts(&path, options).await) {
+            Err(error) => {
+                // One that ends before the range begins is damaged; its size says so.
+                let head = self.head(key).await?.filter(|meta| meta.size <= start);
+                let damaged = head.map(|meta| Content::of_object(meta.size, futures::stream::empty().boxed()));
+                return damaged.map(Some).ok_or_else(|| failed(format_args!("read {key}"), error));
+            }
+            Ok(got) => got,
+        };
         Ok(got.map(|got| Content::of_object(got.meta.size, got.into_stream().map_err(io::Error::other).boxed())))
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
-        let mut names = self.names(prefix).await?;
-        names.truncate(limit);
-        Ok(names)
+        self.names(prefix, limit).await
     }
 
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
-        let mut names = match prefix {
-            Prefix::Repositories => self.directories_after(prefix, after, limit + 1).await?,
-            _ => self.objects_after(prefix, after, limit + 1).await?,
-        };
+        let mut names = self.names_after(prefix, after, limit + 1).await?;
         let more = names.len() > limit;
         names.truncate(limit);
         Ok(Page { items: names, more })
@@ -198,7 +203,7 @@ impl Driver for Object {
     }
 
     async fn replace(&self, tag: &Key, value: Bytes) -> Result<()> {
-        self.put_tag(tag, value, PutMode::Overwrite).await.map(drop)
+        self.put(tag, value, Attributes::default()).await
     }
 
     async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
@@ -211,18 +216,18 @@ impl Driver for Object {
         }
         // Stores have no conditional DELETE in common: an empty tag is written over it on the condition, and is absent.
         let ignored = self.ignores_conditions.load(Ordering::Relaxed);
-        self.put_tag(tag, Bytes::new(), if ignored { PutMode::Overwrite } else { PutMode::Update(version) }).await
+        let mode = if ignored { PutMode::Overwrite } else { PutMode::Update(version) };
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.put_once(&self.path(tag)?, PutPayload::new(), options).await {
+            Ok(_) => Ok(true),
+            // Somebody has written since, or does so this moment (409 `ConditionalRequestConflict`).
+            Err(ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(failed(format_args!("write {tag}"), error)),
+        }
     }
 
     fn scan(&self, below: &Prefix) -> BoxStream<'static, Result<String>> {
-        let under = match self.path(below) {
-            Ok(under) => under,
-            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
-        };
-        let objects = self.objects.list(Some(&under)).map_err(list_failed(below));
-        let of_tags = is_tags(below);
-        let name = move |meta: ObjectMeta| futures::future::ready(Ok(name_of_present(&meta, &under, of_tags)));
-        objects.try_filter_map(name).boxed()
+        self.names_below(below)
     }
 
     async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
@@ -230,14 +235,7 @@ impl Driver for Object {
     }
 
     async fn walk(&self) -> Result<Vec<String>> {
-        let root = (!self.root.is_empty()).then(|| self.path(&"")).transpose()?;
-        let name = |meta: ObjectMeta| match &root {
-            Some(root) => name_below(root, &meta.location),
-            None => Some(meta.location.to_string()),
-        };
-        let listed = self.objects.list(root.as_ref()).map_ok(name);
-        let names = listed.try_filter_map(|name| futures::future::ready(Ok(name))).try_collect().await;
-        names.map_err(|error| failed("list everything", error))
+        self.all_names().await
     }
 
     async fn sweep(&self) -> Result<()> {
@@ -251,90 +249,10 @@ impl Driver for Object {
     }
 }
 
-impl Object {
-    /// All names below a prefix.
-    async fn names(&self, prefix: &Prefix) -> Result<Vec<String>> {
-        let listed = self.objects.list_with_delimiter(Some(&self.path(prefix)?)).await;
-        let listed = listed.map_err(list_failed(prefix))?;
-        let of_tags = is_tags(prefix);
-        let objects = listed.objects.iter().filter(|meta| is_present(meta, of_tags)).map(|meta| &meta.location);
-        let names = listed.common_prefixes.iter().chain(objects).filter_map(Path::filename);
-        Ok(names.map(str::to_owned).collect())
-    }
-
-    /// So many names of objects right below a prefix that come after one, in order. It costs what it gives, where the store can
-    /// begin a list anywhere.
-    async fn objects_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Vec<String>> {
-        let under = self.path(prefix)?;
-        let listed = match after {
-            Some(after) => self.objects.list_with_offset(Some(&under), &self.path(&format_args!("{prefix}/{after}"))?),
-            None => self.objects.list(Some(&under)),
-        };
-        let of_tags = is_tags(prefix);
-        let names = listed.try_filter_map(|meta| futures::future::ready(Ok(name_of_present(&meta, &under, of_tags))));
-        names.take(count).try_collect().await.map_err(list_failed(prefix))
-    }
-
-    /// The same of directories.
-    async fn directories_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Vec<String>> {
-        let Some(pages) = &self.pages else {
-            let mut names = self.names(prefix).await?;
-            names.retain(|name| after.is_none_or(|after| in_order(name) > in_order(after)));
-            names.sort_unstable_by_key(|name| in_order(name));
-            return Ok(names);
-        };
-        let under = format!("{}{prefix}/", self.root);
-        // The byte after the slash: past everything in the directory `after`.
-        let offset = after.map(|after| format!("{under}{after}0"));
-        let mut names = Vec::new();
-        let mut page_token = None;
-        loop {
-            let options = PaginatedListOptions {
-                offset: offset.clone(),
-                delimiter: Some("/".into()),
-                max_keys: Some(count.min(MOST_IN_A_PAGE)),
-                page_token,
-                ..PaginatedListOptions::default()
-            };
-            let page = pages.list_paginated(Some(&under), options).await.map_err(list_failed(prefix))?;
-            names.extend(page.result.common_prefixes.iter().filter_map(Path::filename).map(str::to_owned));
-            page_token = page.page_token;
-            if page_token.is_none() || names.len() >= count {
-                return Ok(names);
-            }
-        }
-    }
-}
-
-/// What S3 gives at a time.
-const MOST_IN_A_PAGE: usize = 1000;
-
-fn name_below(under: &Path, location: &Path) -> Option<String> {
-    location.as_ref().strip_prefix(under.as_ref())?.strip_prefix('/').map(str::to_owned)
-}
-
-fn name_of_present(meta: &ObjectMeta, under: &Path, of_tags: bool) -> Option<String> {
-    is_present(meta, of_tags).then(|| name_below(under, &meta.location)).flatten()
-}
-
-fn list_failed(prefix: &Prefix) -> impl Fn(object_store::Error) -> StoreError + Send + Sync + 'static {
-    let doing = format!("list {prefix}");
-    move |error| failed(&doing, error)
-}
-
-const fn is_tags(prefix: &Prefix) -> bool {
-    matches!(prefix, Prefix::Tags(_))
-}
-
-/// An empty tag is one that was removed.
-const fn is_present(meta: &ObjectMeta, of_tags: bool) -> bool {
-    meta.size > 0 || !of_tags
-}
-
 fn found<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(ObjectError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -2,59 +2,146 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::path::Path;
+use object_store::{Error as ObjectError, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use ulid::Ulid;
 
-use super::error::advice;
+use super::error::{advice, is_not_implemented, without_credentials};
 use super::{Object, found};
 use crate::store::driver::{Driver, Honoured, UnfitError};
 use crate::store::layout::{Key, Prefix};
 
 /// Writers that race for one condition. Stores that look first and write afterwards let several through.
 const RACERS: usize = 32;
+/// How often a race is run of which nothing was learned, because answers were lost or the store was busy.
+const RACES: usize = 4;
 
-/// Tries everything that the driver relies on, with an object that is swept like any upload's if this is interrupted.
+/// Tries everything that the driver relies on, with objects that are swept like any upload's if this is interrupted.
 pub(super) async fn probe(object: &Object) -> Result<Honoured, UnfitError> {
-    let upload = Ulid::generate();
-    let key = Key::Cancelled { upload };
-    let probed = look(object, upload, &key).await;
-    let removed = object.remove(std::slice::from_ref(&key)).await;
-    let honoured = probed?;
+    if let Some(credentials) = &object.credentials {
+        credentials.get_credential().await.map_err(|error| UnfitError(without_credentials(&error)))?;
+    }
+    let mut probe = Probe { object, used: Vec::new() };
+    let looked = probe.look().await;
+    let removed = object.remove(&probe.used).await;
+    let honoured = looked?;
     removed.map_err(|error| UnfitError(error.to_string()))?;
-    if object.size(&key).await.map_err(|error| UnfitError(error.to_string()))?.is_some() {
-        return Err(lies(object, "still shows an object that was deleted"));
+    for key in &probe.used {
+        if object.size(key).await.map_err(|error| UnfitError(error.to_string()))?.is_some() {
+            return Err(probe.lies("still shows an object that was deleted"));
+        }
     }
     Ok(honoured)
 }
 
-async fn look(object: &Object, upload: Ulid, key: &Key) -> Result<Honoured, UnfitError> {
-    let unfit = |doing: &'static str| move |error| UnfitError(advice(&error, doing, &object.bucket));
-    let path = object.path(key).map_err(|error| UnfitError(error.to_string()))?;
-    let written = object.objects.put(&path, Bytes::from_static(b"1").into()).await.map_err(unfit("write"))?;
-    let read = async { object.objects.get(&path).await?.bytes().await };
-    if found(read.await).map_err(unfit("read"))?.as_deref() != Some(b"1") {
-        return Err(lies(object, "does not give back what was written"));
-    }
-    let under = object.path(&Prefix::Upload(upload)).map_err(|error| UnfitError(error.to_string()))?;
-    let listed = object.objects.list_with_delimiter(Some(&under)).await.map_err(unfit("list"))?;
-    if !listed.objects.iter().any(|meta| meta.location == path) {
-        return Err(lies(object, "does not list what was written"));
-    }
-    let mut parts = object.objects.put_multipart(&path).await.map_err(unfit("begin a multipart upload"))?;
-    parts.put_part(Bytes::from_static(b"2").into()).await.map_err(unfit("write a part"))?;
-    parts.abort().await.map_err(unfit("abort a multipart upload"))?;
-
-    let version = UpdateVersion { e_tag: written.e_tag, version: written.version };
-    let race = (0..RACERS).map(|racer| {
-        let mode = PutMode::Update(version.clone());
-        let options = PutOptions { mode, ..PutOptions::default() };
-        let (once, path) = (&object.once, &path);
-        async move { once.put_opts(path, Bytes::from(racer.to_string()).into(), options).await.is_ok() }
-    });
-    let winners = futures::stream::iter(race).buffer_unordered(RACERS).filter(|won| std::future::ready(*won)).count();
-    Ok(Honoured { conditional_overwrite: winners.await == 1 })
+struct Probe<'a> {
+    object: &'a Object,
+    /// What is to be removed.
+    used: Vec<Key>,
 }
 
-fn lies(object: &Object, what: &str) -> UnfitError {
-    UnfitError(format!("the store of the bucket {} {what}: no registry can be kept there", object.bucket))
+/// What became of a write on a condition.
+enum Raced {
+    Won,
+    Lost,
+    /// The store knows no such condition.
+    NotImplemented,
+    /// Nobody can say: it may have been written.
+    Unknown(ObjectError),
+}
+
+impl Probe<'_> {
+    async fn look(&mut self) -> Result<Honoured, UnfitError> {
+        let (upload, path) = self.unused()?;
+        self.write(&path, "1").await?;
+        if self.read(&path).await?.as_deref() != Some(b"1") {
+            return Err(self.lies("does not give back what was written"));
+        }
+        let under = self.object.path(&Prefix::Upload(upload)).map_err(|error| UnfitError(error.to_string()))?;
+        let listed = self.object.objects.list_with_delimiter(Some(&under)).await;
+        let listed = listed.map_err(|error| self.unfit("list", &error))?;
+        if !listed.objects.iter().any(|meta| meta.location == path) {
+            return Err(self.lies("does not list what was written"));
+        }
+        self.upload_in_parts(&path).await?;
+        Ok(Honoured {
+            conditional_create: self.race("create an object on a condition", false).await?,
+            conditional_overwrite: self.race("overwrite an object on a condition", true).await?,
+        })
+    }
+
+    async fn upload_in_parts(&self, path: &Path) -> Result<(), UnfitError> {
+        let begun = self.object.objects.put_multipart(path).await;
+        let mut parts = begun.map_err(|error| self.unfit("begin a multipart upload", &error))?;
+        let written = parts.put_part(Bytes::from_static(b"2").into()).await;
+        // Whatever became of the part: what is not aborted is paid for.
+        let aborted = parts.abort().await;
+        written.map_err(|error| self.unfit("write a part", &error))?;
+        aborted.map_err(|error| self.unfit("abort a multipart upload", &error))
+    }
+
+    /// Whether of many who write on one condition at the same time only one gets through.
+    async fn race(&mut self, doing: &str, over: bool) -> Result<bool, UnfitError> {
+        let mut last = None;
+        for _ in 0..RACES {
+            let (_, path) = self.unused()?;
+            let mode = if over { PutMode::Update(self.write(&path, "nobody").await?) } else { PutMode::Create };
+            let racers = (0..RACERS).map(|racer| self.run(&path, racer, mode.clone()));
+            let raced: Vec<Raced> = futures::stream::iter(racers).buffer_unordered(RACERS).collect().await;
+            if raced.iter().all(|raced| matches!(raced, Raced::NotImplemented)) {
+                return Ok(false);
+            }
+            let winners = raced.iter().filter(|raced| matches!(raced, Raced::Won)).count();
+            if winners > 0 {
+                return Ok(winners == 1);
+            }
+            last = raced.into_iter().find_map(|raced| match raced {
+                Raced::Unknown(error) => Some(error),
+                _ => None,
+            });
+        }
+        Err(match last {
+            Some(error) => self.unfit(doing, &error),
+            None => self.lies("refuses every write on a condition"),
+        })
+    }
+
+    async fn run(&self, path: &Path, racer: usize, mode: PutMode) -> Raced {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.object.once.put_opts(path, Bytes::from(racer.to_string()).into(), options).await {
+            Ok(_) => Raced::Won,
+            Err(ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. }) => Raced::Lost,
+            Err(error) if is_not_implemented(&error) => Raced::NotImplemented,
+            Err(error) => Raced::Unknown(error),
+        }
+    }
+
+    /// A name that nobody has.
+    fn unused(&mut self) -> Result<(Ulid, Path), UnfitError> {
+        let upload = Ulid::generate();
+        let key = Key::Cancelled { upload };
+        let path = self.object.path(&key).map_err(|error| UnfitError(error.to_string()))?;
+        self.used.push(key);
+        Ok((upload, path))
+    }
+
+    async fn write(&self, path: &Path, value: &'static str) -> Result<UpdateVersion, UnfitError> {
+        let written = self.object.objects.put(path, Bytes::from_static(value.as_bytes()).into()).await;
+        let written = written.map_err(|error| self.unfit("write", &error))?;
+        Ok(UpdateVersion { e_tag: written.e_tag, version: written.version })
+    }
+
+    async fn read(&self, path: &Path) -> Result<Option<Bytes>, UnfitError> {
+        let read = async { self.object.objects.get(path).await?.bytes().await };
+        found(read.await).map_err(|error| self.unfit("read", &error))
+    }
+
+    fn unfit(&self, doing: &str, error: &ObjectError) -> UnfitError {
+        UnfitError(advice(error, doing, &self.object.bucket))
+    }
+
+    fn lies(&self, what: &str) -> UnfitError {
+        let bucket = &self.object.bucket;
+        UnfitError(format!("the store of the bucket {bucket} {what}: no registry can be kept there"))
+    }
 }
