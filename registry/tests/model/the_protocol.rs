@@ -52,14 +52,15 @@ fn answers_hold_when_nothing_gives_up() {
     holds(rules, Scenario { untagged_go: false, ..scenarios::stalled_put() });
 }
 
-/// The entries come before their record, in any order among themselves.
+/// The referrer entry comes before its record, back-references before or after it, but before their tags.
 #[test]
-fn entries_come_in_any_order() {
+fn back_references_come_in_any_order() {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    let put = &[Intent, ListDead, Check, BackReferences, Referrer, Record, Tags];
+    let put = &[Intent, ListDead, Check, Referrer, Record, BackReferences, Tags];
     holds(Rules { put, ..Rules::default() }, scenarios::referrer());
     holds(Rules { put, ..Rules::default() }, scenarios::put_again_during_delete());
-    holds(Rules { put, ..Rules::default() }, scenarios::referrer_again());
+    holds(Rules { put, ..Rules::default() }, scenarios::tag_moves());
+    holds(Rules { put, ..Rules::default() }, scenarios::tag_moves_to_what_is_deleted());
 }
 
 /// What nobody reads without its record or its link may arrive at any time, even after it was deleted.
