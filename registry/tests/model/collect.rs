@@ -91,7 +91,7 @@ impl Collector {
                     if turn.store().tag(repo, tag) == Some(Target { digest, record }) =>
                 {
                     turn.step("collect: a tag if it still names the gone", Some(entry), |next| {
-                        next.delete_tag(repo, tag)
+                        next.delete_tag(repo, tag);
                     });
                 }
                 _ => turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry)),

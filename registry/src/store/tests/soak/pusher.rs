@@ -254,12 +254,12 @@ impl Pusher {
             return self.push(repo, Made::index(any())).await;
         };
         count(&self.world.tally.pushed_again);
-        match fastrand::u8(..4) {
-            0 => self.put_tagged(repo, made, promises, &[]).await,
-            1 => drop(self.put(repo, &made, &[]).await),
-            2 => drop(self.put(repo, &Made::referrer_of(&made, 0), &[]).await),
-            _ => drop(self.put(repo, &Made::referrer_of(&made, 1), &[]).await),
-        }
+        let again = match fastrand::usize(..4) {
+            0 => return self.put_tagged(repo, made, promises, &[]).await,
+            1 => made,
+            n => Made::referrer_of(&made, n - 2),
+        };
+        self.put(repo, &again, &[]).await;
     }
 
     async fn delete_tag(&mut self, repo: usize) {
