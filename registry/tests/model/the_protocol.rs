@@ -35,7 +35,8 @@ macro_rules! the_protocol_holds_at_large {
 the_protocol_holds_at_large! {
     mount_and_put_in_both mount_then_put_and_two_collectors duplicates duplicate_links_and_finish delete_blob_and_finish
     stalled_mount_and_two_collectors pull_while_all_comes_again tags_and_collectors stalled_push_and_mount
-    network_mount finish_from_another_and_two_collectors index_and_referrer_and_two_puts nested_index_and_two_collectors index_and_all_deletions index_and_child_and_two_collectors two_puts_and_two_collectors
+    network_mount finish_from_another_and_two_collectors index_and_referrer_and_two_puts nested_index_and_two_collectors
+    index_and_all_deletions index_and_child_and_two_collectors two_puts_and_two_collectors
 }
 
 #[test]
