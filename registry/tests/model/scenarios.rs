@@ -1,9 +1,14 @@
 //! The configurations. Each asks one question and is small enough to be searched to the end.
 
 use crate::key::{Digest, Key, Repo, Tag};
-use crate::network::Place;
 use crate::rules::{Content, Request, Scenario};
 use crate::store::Target;
+
+mod network;
+
+pub(crate) use network::{
+    network_delete, network_duplicate_links, network_index, network_mount, network_put, network_put_with_cached_lookups,
+};
 
 const A: Repo = 0;
 const B: Repo = 1;
@@ -474,45 +479,6 @@ pub(crate) fn stalled_push_and_mount() -> Scenario {
         jumps: 2,
         ..scenario("finish, put, mount stall beyond the grace, collector", &old_blob(), &requests)
     }
-}
-
-/// A manifest is put over an old blob on a network file system, with a collector.
-pub(crate) fn network_put() -> Scenario {
-    let put = Request::Put { repo: A, digest: M, tags: &[] };
-    Scenario { place: Place::Network, ..scenario("network: put, collector", &old_blob(), &[put, COLLECT]) }
-}
-
-/// The same where lookups are cached, too.
-pub(crate) fn network_put_with_cached_lookups() -> Scenario {
-    Scenario { name: "network, cached lookups: put, collector", place: Place::CachedLookups, ..network_put() }
-}
-
-/// A blob is mounted there, and a manifest is put over it.
-pub(crate) fn network_mount() -> Scenario {
-    Scenario { name: "network: mount, put in the target, collector", place: Place::Network, ..mount_then_put() }
-}
-
-/// An index is put there over a manifest that nobody tagged.
-pub(crate) fn network_index() -> Scenario {
-    let mut scenario = index_over_untagged();
-    scenario.requests.pop();
-    Scenario { name: "network: index over an untagged child, collector", place: Place::Network, ..scenario }
-}
-
-/// A manifest is deleted there that has just been put.
-pub(crate) fn network_delete() -> Scenario {
-    let requests = [
-        Request::Put { repo: A, digest: M, tags: &[] },
-        Request::DeleteManifest { repo: A, digest: M },
-        Request::Collect { runs: 2 },
-    ];
-    let scenario = scenario("network: put again, delete, collector twice", &old_manifest(), &requests);
-    Scenario { place: Place::Network, answered: &[M], ..scenario }
-}
-
-/// Two links of one blob, which a manifest names, and two collectors on a network file system.
-pub(crate) fn network_duplicate_links() -> Scenario {
-    Scenario { name: "network: duplicate links, two collectors", place: Place::Network, ..duplicate_links() }
 }
 
 /// Every way to make a tag vanish, with collectors.
