@@ -57,6 +57,8 @@ pub(crate) enum Prefix {
     DataShards,
     /// `d/<xx>/`: ULIDs.
     DataShard(u8),
+    /// `i/`: digests.
+    HintedDigests,
     /// `i/<digest>/`: encoded repository names.
     Hints(Digest),
     /// `r/`: encoded repository names.
@@ -193,6 +195,7 @@ impl fmt::Display for Prefix {
         match self {
             Self::DataShards => f.write_str("d"),
             Self::DataShard(shard) => write!(f, "d/{shard:02x}"),
+            Self::HintedDigests => f.write_str("i"),
             Self::Hints(digest) => write!(f, "i/{digest}"),
             Self::Repositories => f.write_str("r"),
             Self::LinkedDigests(repository) => write!(f, "r/{}/_b", Encoded(repository)),

@@ -5,12 +5,15 @@
 use std::time::{Duration, SystemTime};
 
 use berth_oci::Digest;
+use futures::TryStreamExt;
 use ulid::Ulid;
 
 use super::Store;
 use super::error::Result;
 use super::layout::{Key, Prefix, RecordName, decode};
 
+/// Keys that are removed at a time.
+const REMOVED_AT_ONCE: usize = 1000;
 /// A location is refused when it expires; its segments are removed a little later.
 const EXPIRY_SLACK: Duration = Duration::from_hours(1);
 /// How long after its end an upload may still be there: replicas look for such once a day.
@@ -47,8 +50,37 @@ impl Store {
     /// When storage fails. What was removed before stays removed.
     pub async fn sweep_remains(&self) -> Result<usize> {
         let intents = self.sweep_intents().await?;
+        self.sweep_hints().await?;
         self.driver.sweep(self.upload_age + EXPIRY_SLACK).await?;
         Ok(intents)
+    }
+
+    /// A hint goes with its link, unless that is deleted before the hint is written: then nobody finds it by its link any more.
+    async fn sweep_hints(&self) -> Result<()> {
+        let mut links = Vec::new();
+        for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
+            let Ok(repository) = decode(&name) else { continue };
+            let prefix = Prefix::LinkedDigests(repository);
+            let mut names = self.driver.scan(&prefix);
+            while let Some(name) = names.try_next().await? {
+                links.extend(format!("{prefix}/{name}").parse().ok().and_then(|key: Key| key.ulid()));
+            }
+        }
+        links.sort_unstable();
+        let mut hints = self.driver.scan(&Prefix::HintedDigests);
+        let mut lost = Vec::new();
+        while let Some(name) = hints.try_next().await? {
+            let Ok(hint) = format!("{}/{name}", Prefix::HintedDigests).parse::<Key>() else { continue };
+            // The link of one that is old was written before the links were listed, if it ever was.
+            let is_lost = |link: Ulid| is_older(link, self.grace) && links.binary_search(&link).is_err();
+            if hint.ulid().is_some_and(is_lost) {
+                lost.push(hint);
+            }
+            if lost.len() == REMOVED_AT_ONCE {
+                self.driver.remove(&std::mem::take(&mut lost)).await?;
+            }
+        }
+        self.driver.remove(&lost).await
     }
 
     /// A request gives up after half of the grace at most, so an intent that is older has none.

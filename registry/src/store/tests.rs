@@ -43,6 +43,7 @@ mod check;
 mod collect;
 mod dying;
 mod manifests;
+mod soak;
 mod the_dead;
 mod uploads;
 mod whole;

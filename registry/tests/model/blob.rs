@@ -46,7 +46,7 @@ impl BlobPush {
             BlobStep::CopyData => self.copy_data(turn),
             BlobStep::CheckLink => {
                 let mut push = self;
-                let exists = push.link.is_some_and(|link| turn.store().exists(link));
+                let exists = push.link.is_some_and(|link| turn.has(link));
                 let link = push.link;
                 if exists {
                     push.step = BlobStep::CheckData;
@@ -139,7 +139,7 @@ impl BlobPush {
 
     fn copy_data(mut self, turn: &mut Turn<'_>) {
         let old = Key::Data(self.data);
-        if !turn.store().exists(old) {
+        if !turn.has(old) {
             self.step = BlobStep::RemoveLink;
             return turn.step("mount: dead data is gone", Some(old), |next| self.stay(next));
         }
@@ -154,7 +154,7 @@ impl BlobPush {
 
     fn check_data(mut self, turn: &mut Turn<'_>) {
         let data = Key::Data(self.data);
-        if turn.store().exists(data) {
+        if turn.has(data) {
             let link = self.link;
             return turn.step("mount/finish: check the data, 201", Some(data), |next| {
                 next.answer(link.as_slice());

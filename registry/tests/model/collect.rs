@@ -1,7 +1,9 @@
 //! The collector: mark, batch, mark again, delete, retire.
 
 use crate::key::{Digest, Key, Repo, Ulid};
+use crate::network::Place;
 use crate::protocol::{Actor, Next, Protocol, State, Turn};
+use crate::rules::Rules;
 use crate::store::{OLD, Store, Target};
 
 /// What a collector remembers. It forgets everything between runs.
@@ -22,6 +24,8 @@ pub(crate) struct Collector {
 enum Step {
     Idle,
     WriteBatch,
+    /// On a network: lets the n-th wait pass before the second mark.
+    Wait(u8),
     /// The second mark, list by list.
     ListDead,
     Keepers,
@@ -31,7 +35,11 @@ enum Step {
     Tags(Repo),
     Links(Repo),
     Delete,
+    /// On a network: until nobody is shown any more what was deleted.
+    WaitToRetire,
     Retire,
+    /// Gives what was spared a fresh incarnation: only under a seeded bug.
+    Revive,
 }
 
 impl Collector {
@@ -43,6 +51,7 @@ impl Collector {
         match self.step {
             Step::Idle => self.idle(turn),
             Step::WriteBatch => self.write_batch(turn),
+            Step::Wait(_) | Step::WaitToRetire => self.wait(turn),
             Step::ListDead => self.list_dead(turn),
             Step::Keepers => self.list_keepers(turn),
             Step::KeepersData => self.check_keepers(turn),
@@ -52,6 +61,7 @@ impl Collector {
             Step::Links(repo) => self.mark_again(turn, "collect: mark 2, list links", repo),
             Step::Delete => self.delete(turn),
             Step::Retire => self.retire(turn),
+            Step::Revive => self.revive(turn),
         }
     }
 
@@ -64,7 +74,10 @@ impl Collector {
         for (run, names) in turn.store().batches() {
             let taken =
                 Self { step: begun.first_of_second_mark(turn), batch: *run, kill: names.clone(), ..begun.clone() };
-            turn.step("collect: takes over a batch", None, |next| taken.stay(next));
+            turn.step("collect: takes over a batch", None, |next| {
+                taken.stay(next);
+                next.begin_to_wait();
+            });
         }
         let mut marks = vec![("collect: mark 1", garbage(turn.protocol, turn.store(), Ages::Old))];
         marks.extend(torn_marks(turn).into_iter().map(|kill| ("collect: torn mark 1", kill)));
@@ -73,26 +86,57 @@ impl Collector {
             turn.step(what, None, |next| run.stay(next));
         }
         for entry in entries_of_gone_records(turn.protocol, turn.store()) {
-            turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry));
-        }
-        let dangling: Vec<_> =
-            turn.store().tags().filter(|(repo, _, target)| !is_whole(turn.store(), *repo, *target)).collect();
-        for (repo, tag, target) in dangling {
-            let on = Key::Record(repo, target.digest, target.record);
-            turn.step("collect: a tag if it still names the gone", Some(on), |next| next.delete_tag(repo, tag));
+            match entry {
+                Key::BackReference(repo, digest, tag, record)
+                    if turn.store().tag(repo, tag) == Some(Target { digest, record }) =>
+                {
+                    turn.step("collect: a tag if it still names the gone", Some(entry), |next| {
+                        next.delete_tag(repo, tag);
+                    });
+                }
+                _ => turn.step("collect: the record is gone of", Some(entry), |next| next.delete(entry)),
+            }
         }
     }
 
     fn write_batch(mut self, turn: &mut Turn<'_>) {
         self.step = self.first_of_second_mark(turn);
         turn.step("collect: write the dead batch", None, |next| {
-            next.state.store.put_batch(self.batch, self.kill.clone());
+            next.put_batch(self.batch, self.kill.clone());
+            self.stay(next);
+            next.begin_to_wait();
+        });
+    }
+
+    /// A batch that is taken over may have been written a moment ago: on a network it is waited for like the own one.
+    fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
+        match turn.protocol.rules {
+            Rules { second_mark: false, .. } => Step::Delete,
+            Rules { waits: 1.., .. } if turn.protocol.scenario.place != Place::Local => Step::Wait(1),
+            _ => Step::ListDead,
+        }
+    }
+
+    fn wait(mut self, turn: &mut Turn<'_>) {
+        self.step = match self.step {
+            Step::Wait(n) if n < turn.protocol.rules.waits => Step::Wait(n + 1),
+            Step::Wait(_) => Step::ListDead,
+            _ => Step::Retire,
+        };
+        turn.step("collect: all see by now what had changed when the wait began", None, |next| {
+            next.end_of_wait();
+            next.begin_to_wait();
             self.stay(next);
         });
     }
 
-    fn first_of_second_mark(&self, turn: &Turn<'_>) -> Step {
-        if turn.protocol.rules.second_mark { Step::ListDead } else { Step::Delete }
+    /// Whether its next step reads a list.
+    pub(crate) fn reads_lists(&self) -> bool {
+        match self.step {
+            Step::WriteBatch | Step::Wait(_) | Step::KeepersData | Step::Delete | Step::WaitToRetire => false,
+            Step::Idle | Step::ListDead | Step::Keepers | Step::Retire | Step::Revive => true,
+            Step::Intents(_) | Step::Records(_) | Step::Tags(_) | Step::Links(_) => true,
+        }
     }
 
     /// A duplicate may go if something that no batch names stands for it. This list of the batches comes after the own batch.
@@ -121,7 +165,7 @@ impl Collector {
 
     fn check_keepers(mut self, turn: &mut Turn<'_>) {
         self.redundant.retain(|(_, keeper)| match *keeper {
-            Key::Link(_, _, _, data) => turn.store().exists(Key::Data(data)),
+            Key::Link(_, _, _, data) => turn.has(Key::Data(data)),
             _ => true,
         });
         self.step = Step::first_list(turn, 0);
@@ -162,12 +206,11 @@ impl Collector {
                 let named = names_child(protocol, store, Kind::Record, repo, digest) || subject_lives;
                 !is_redundant && (only_duplicates || named)
             }
-            (Step::Tags(_), Key::Record(r, digest, record)) if r == repo => {
-                let by_name = protocol.rules.tag_names_record;
-                store
-                    .tags()
-                    .any(|(r, _, target)| r == repo && target.digest == digest && (!by_name || target.record == record))
-            }
+            (Step::Tags(_), Key::Record(r, ..)) if r == repo => store.tags().any(|(r, tag, target)| {
+                let leads_to_it = matches!(key, Key::Record(_, digest, record)
+                    if store.exists(Key::BackReference(r, digest, tag, record)));
+                r == repo && names(protocol, target, key) && (leads_to_it || !protocol.rules.tag_names_record)
+            }),
             (Step::Links(_), Key::Data(data)) => store.list().any(|(link, age)| match link {
                 Key::Link(r, digest, _, to) if r == repo && to == data && !self.kill.contains(&link) => {
                     let lives = age < OLD || names_child(protocol, store, Kind::Record, repo, digest);
@@ -180,13 +223,20 @@ impl Collector {
     }
 
     fn delete(mut self, turn: &mut Turn<'_>) {
-        let mut left: Vec<_> = self.kill.iter().copied().filter(|key| turn.store().exists(*key)).collect();
+        let mut left: Vec<_> = self.kill.iter().copied().filter(|key| turn.has(*key)).collect();
         left.sort_unstable();
         if !turn.protocol.rules.links_before_data {
             left.reverse();
         }
         let Some(key) = left.first().copied() else {
             self.kill.clear();
+            if turn.protocol.scenario.place != Place::Local && turn.protocol.rules.waits_before_retiring {
+                self.step = Step::WaitToRetire;
+                return turn.step("collect: all is deleted", None, |next| {
+                    self.stay(next);
+                    next.begin_to_wait();
+                });
+            }
             self.step = Step::Retire;
             return self.retire(turn);
         };
@@ -199,17 +249,41 @@ impl Collector {
         });
     }
 
-    fn retire(self, turn: &mut Turn<'_>) {
+    fn retire(mut self, turn: &mut Turn<'_>) {
         let batch = self.batch;
         let names = turn.store().batches().iter().find(|(run, _)| *run == batch).map(|(_, names)| names.clone());
-        let all_gone = names.is_some_and(|names| !names.iter().any(|key| turn.store().exists(*key)));
+        let all_gone = names.as_ref().is_some_and(|names| !names.iter().any(|key| turn.has(*key)));
+        if !all_gone && !turn.protocol.rules.spared_is_left {
+            self.kill = names.unwrap_or_default();
+            self.kill.retain(|key| turn.has(*key));
+            self.step = Step::Revive;
+            return turn.step("collect: read what was spared", None, |next| self.stay(next));
+        }
         let retires = all_gone || !turn.protocol.rules.dead_is_final;
         let what = if retires { "collect: retire the batch" } else { "collect: what was spared stays dead" };
         turn.step(what, None, |next| {
             if retires {
-                next.state.store.retire_batch(batch);
+                next.retire_batch(batch);
             }
             Self::new(self.runs).stay(next);
+        });
+    }
+
+    fn revive(mut self, turn: &mut Turn<'_>) {
+        let fresh = u8::try_from(10 * (turn.who + 1) + self.kill.len()).unwrap_or(u8::MAX);
+        let Some(key) = self.kill.pop() else {
+            return turn.step("collect: the spared have others", None, |next| Self::new(self.runs).stay(next));
+        };
+        turn.step("collect: a fresh incarnation of", Some(key), |next| {
+            match key {
+                Key::Record(repo, digest, _) => next.write(Key::Record(repo, digest, fresh)),
+                Key::Link(repo, digest, ..) => {
+                    next.write(Key::Data(fresh));
+                    next.write(Key::Link(repo, digest, fresh, fresh));
+                }
+                _ => {}
+            }
+            self.stay(next);
         });
     }
 
@@ -296,11 +370,9 @@ fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
     let mut found: Vec<Key> = Vec::new();
     for (key, age) in store.list().filter(|(key, age)| old(*age) && !store.names_dead(*key)) {
         let is_garbage = match key {
-            Key::Intent(..) => age >= OLD || ages == Ages::Any,
+            Key::Intent(..) => age >= OLD || ages == Ages::Any && protocol.scenario.place == Place::Local,
             Key::Record(repo, digest, _) => {
-                let tagged = store
-                    .tags()
-                    .any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, key));
+                let tagged = seems_tagged(protocol, store, key);
                 let subject = protocol.scenario.subject(digest);
                 let held = names_child(protocol, store, Kind::Record, repo, digest)
                     || names_child(protocol, store, Kind::Intent, repo, digest)
@@ -324,25 +396,33 @@ fn garbage(protocol: &Protocol, store: &Store, ages: Ages) -> Vec<Key> {
     found
 }
 
-fn is_named(protocol: &Protocol, target: Target, key: Key) -> bool {
-    !protocol.rules.tag_names_record || matches!(key, Key::Record(_, _, record) if record == target.record)
+fn names(protocol: &Protocol, target: Target, key: Key) -> bool {
+    matches!(key, Key::Record(_, digest, record)
+        if digest == target.digest && (record == target.record || !protocol.rules.tag_names_record))
+}
+
+/// The first mark reads no tag to which one back-reference leads: it names that record, unless that is gone.
+fn seems_tagged(protocol: &Protocol, store: &Store, key: Key) -> bool {
+    let Key::Record(repo, ..) = key else { return false };
+    store.tags().filter(|(r, ..)| *r == repo).any(|(_, tag, target)| {
+        let mut leading = store.list().filter_map(|(back, _)| match back {
+            Key::BackReference(r, digest, t, record) if r == repo && t == tag => Some(Target { digest, record }),
+            _ => None,
+        });
+        let only = leading.next().filter(|_| leading.next().is_none());
+        names(protocol, only.unwrap_or(target), key)
+    })
 }
 
 /// A duplicate that is not the one to keep: of those that no batch names the tagged ones are kept, else the newest.
 fn is_spare(protocol: &Protocol, store: &Store, key: Key) -> bool {
-    let tagged = |other: Key| match other {
-        Key::Record(repo, digest, _) => {
-            store.tags().any(|(r, _, target)| r == repo && target.digest == digest && is_named(protocol, target, other))
-        }
-        _ => false,
-    };
     let lives = |other: Key| match other {
         Key::Link(_, _, _, data) => {
             !store.names_dead(other) && !store.names_dead(Key::Data(data)) && store.exists(Key::Data(data))
         }
         _ => !store.names_dead(other),
     };
-    let rank = |other: Key| (lives(other), tagged(other), other);
+    let rank = |other: Key| (lives(other), seems_tagged(protocol, store, other), other);
     same_digest(store, key).any(|other| lives(other) && rank(other) > rank(key))
 }
 

@@ -81,13 +81,17 @@ impl Delete {
         });
     }
 
-    /// Listed after the back-references: so every back-reference that goes takes its record with it.
+    /// Listed after the back-references: so no tag of a record that was there at the start is left. A back-reference comes
+    /// before its record, so one that was listed may still be waiting for it, and stays.
     fn list_records(mut self, turn: &mut Turn<'_>, repo: Repo, digest: Digest) {
         let records: Vec<_> = turn.store().records(repo, digest).collect();
         if records.is_empty() {
             return turn.step("delete: MANIFEST_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
         }
         let goes = |ulid: Ulid| records.contains(&Key::Record(repo, digest, ulid));
+        if turn.protocol.rules.delete_leaves_others_entries {
+            self.backs.retain(|back| matches!(*back, Key::BackReference(_, _, _, ulid) if goes(ulid)));
+        }
         let of_records =
             |key: &Key| matches!(*key, Key::Referrer(r, _, d, ulid) if r == repo && d == digest && goes(ulid));
         let entries = turn.store().list().map(|(key, _)| key).filter(of_records).collect();

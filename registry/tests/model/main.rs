@@ -5,6 +5,7 @@ mod blob;
 mod collect;
 mod delete;
 mod key;
+mod network;
 mod oracle;
 mod protocol;
 mod pull;

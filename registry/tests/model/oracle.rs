@@ -7,6 +7,7 @@ use crate::store::{Age, OLD, Store};
 
 pub(crate) const I1: &str = "I1 an answered manifest is readable with the children it relied on";
 pub(crate) const LEASE: &str = "I1 an answered blob stays for half of the grace";
+pub(crate) const LISTED: &str = "I1 an answered referrer is listed by its subject until a client deletes it";
 pub(crate) const I2: &str = "I2 a tag changes only by its own writes and deletions";
 pub(crate) const I3: &str = "I3 what is refused is never seen";
 pub(crate) const I5: &str = "I5 deleted stays deleted";
@@ -21,6 +22,7 @@ pub(crate) const RECLAIMED: &str = "garbage is reclaimed to 0";
 pub(crate) struct Broken {
     pub(crate) manifest: bool,
     pub(crate) blob: bool,
+    pub(crate) listed: bool,
     pub(crate) tag: bool,
     pub(crate) refused: bool,
     pub(crate) deleted: bool,
@@ -38,6 +40,8 @@ pub(crate) struct Owed {
     age: Age,
     /// Answered itself, not only as the child of an index.
     itself: bool,
+    /// Its subject has been there all the time since.
+    has_subject: bool,
     /// The link that a blob was answered for.
     link: Option<Key>,
 }
@@ -107,14 +111,13 @@ pub(crate) fn judge(next: &mut Next<'_>, key: Option<Key>, before: &Views) {
 }
 
 fn may_bring(next: &Next<'_>, r: Repo, d: Digest) -> bool {
-    match requester(next) {
-        Some(Request::Put { repo, digest, .. }) => {
-            let scenario = &next.protocol.scenario;
-            let children = scenario.children(digest);
-            let grandchild = children.iter().any(|child| scenario.children(*child).contains(&d));
-            repo == r && (digest == d || children.contains(&d) || grandchild)
-        }
-        Some(Request::Finish { repo, digest } | Request::Mount { to: repo, digest, .. }) => repo == r && digest == d,
+    requester(next).is_some_and(|request| may_be_brought_by(&next.protocol.scenario, request, r, d))
+}
+
+fn may_be_brought_by(scenario: &Scenario, request: Request, r: Repo, d: Digest) -> bool {
+    match request {
+        Request::Put { repo, digest, .. } => repo == r && scenario.reaches(digest, d),
+        Request::Finish { repo, digest } | Request::Mount { to: repo, digest, .. } => repo == r && digest == d,
         _ => false,
     }
 }
@@ -134,6 +137,13 @@ fn judge_manifest(next: &mut Next<'_>, repo: Repo, digest: Digest, appears: bool
     }
     if !appears && !may_hide {
         next.state.broken.refused = true;
+    }
+    if !appears {
+        // From now on no subject holds these.
+        let is_subject = |owed: &&mut Owed| next.protocol.scenario.subject(owed.digest) == Some(digest);
+        for owed in next.state.owed.iter_mut().filter(|owed| owed.repo == repo).filter(is_subject) {
+            owed.has_subject = false;
+        }
     }
 }
 
@@ -177,15 +187,37 @@ fn judge_loss(next: &mut Next<'_>) {
             broken.blob |= owed.age < OLD && !blob_is_seen(&state.store, owed.repo, owed.digest);
             broken.link |= owed.link.is_some_and(|link| dangles(&state.store, link));
         } else {
-            let kept = !next.protocol.scenario.untagged_go
-                || owed.age < OLD
-                || state.store.tags().any(|(repo, _, target)| repo == owed.repo && target.digest == owed.digest);
+            let kept = is_to_be_kept(&next.protocol.scenario, state, owed);
             broken.manifest |= kept && !is_readable(next.protocol, state, owed);
+            broken.listed |= kept && !is_listed(&next.protocol.scenario, &state.store, owed);
         }
     }
     broken.link |=
         state.store.list().any(|(key, _)| matches!(key, Key::Link(_, _, 0..10, _)) && dangles(&state.store, key));
     next.state.broken = broken;
+}
+
+/// Whether no policy lets the collector take what was answered.
+fn is_to_be_kept(scenario: &Scenario, state: &State, owed: &Owed) -> bool {
+    !scenario.untagged_go
+        || owed.age < OLD
+        || owed.has_subject
+        || state.store.tags().any(|(repo, _, target)| repo == owed.repo && target.digest == owed.digest)
+}
+
+fn subject_is_seen(scenario: &Scenario, store: &Store, repo: Repo, digest: Digest) -> bool {
+    scenario.subject(digest).is_some_and(|subject| manifest_is_seen(store, repo, subject))
+}
+
+/// Whether its subject's referrers show it: an entry counts together with its record.
+fn is_listed(scenario: &Scenario, store: &Store, owed: &Owed) -> bool {
+    let Some(subject) = scenario.subject(owed.digest) else { return true };
+    store.list().any(|(key, _)| match key {
+        Key::Referrer(repo, s, digest, record) => {
+            (repo, s, digest) == (owed.repo, subject, owed.digest) && store.exists(Key::Record(repo, digest, record))
+        }
+        _ => false,
+    })
 }
 
 fn dangles(store: &Store, link: Key) -> bool {
@@ -205,24 +237,36 @@ fn is_readable(protocol: &Protocol, state: &State, owed: &Owed) -> bool {
         && (0..16).filter(|child| owed.children & (1 << child) != 0).all(child_is_readable)
 }
 
+fn deletes(request: Request) -> Option<(Repo, Digest)> {
+    match request {
+        Request::DeleteManifest { repo, digest } | Request::DeleteBlob { repo, digest } => Some((repo, digest)),
+        _ => None,
+    }
+}
+
 /// A request has begun. From the moment a client asks for something to be gone nobody is owed it, and neither is a request
 /// that overlaps the deletion.
 pub(crate) fn begin(next: &mut Next<'_>) {
-    let deletes = |request: Request| match request {
-        Request::DeleteManifest { repo, digest } | Request::DeleteBlob { repo, digest } => Some((repo, digest)),
-        _ => None,
-    };
     let Some(begun) = requester(next) else { return };
     let overlapping = (0u8..).zip(&next.state.actors).filter(|(_, actor)| actor.is_in_flight()).map(|(who, _)| who);
     if let Some((repo, digest)) = deletes(begun) {
-        next.state.excused |= overlapping.fold(0, |bits, who| bits | 1 << (8 * who + digest));
+        let scenario = &next.protocol.scenario;
+        let brings = |who: u8| may_be_brought_by(scenario, scenario.requests[usize::from(who)], repo, digest);
+        next.state.overlapped |= u8::from(overlapping.clone().any(brings)) << next.who;
+        next.state.excused |= overlapping.fold(0, |bits, who| bits | 1 << (16 * who + digest));
         next.state.owed.retain(|owed| owed.repo != repo || owed.digest != digest);
         for owed in next.state.owed.iter_mut().filter(|owed| owed.repo == repo) {
             owed.children &= !(1 << digest);
         }
     } else {
-        let digests = overlapping.filter_map(|who| deletes(next.protocol.scenario.requests[usize::from(who)]));
-        next.state.excused |= digests.fold(0, |bits, (_, digest)| bits | 1 << (8 * next.who + usize::from(digest)));
+        let scenario = &next.protocol.scenario;
+        let brought = overlapping.clone().filter(|who| {
+            let deleted = deletes(scenario.requests[usize::from(*who)]);
+            deleted.is_some_and(|(repo, digest)| may_be_brought_by(scenario, begun, repo, digest))
+        });
+        next.state.overlapped |= brought.fold(0, |bits, who| bits | 1 << who);
+        let digests = overlapping.filter_map(|who| deletes(scenario.requests[usize::from(who)]));
+        next.state.excused |= digests.fold(0, |bits, (_, digest)| bits | 1 << (16 * next.who + usize::from(digest)));
     }
 }
 
@@ -238,6 +282,7 @@ fn owe(owed: &mut Vec<Owed>, new: Owed) {
         old.age = old.age.min(new.age);
         old.itself |= new.itself;
         old.link = new.link;
+        old.has_subject = new.has_subject;
     } else {
         owed.push(new);
         owed.sort_unstable_by_key(|owed| (owed.repo, owed.digest));
@@ -257,11 +302,7 @@ pub(crate) fn answered(next: &mut Next<'_>, relied: &[Key]) {
                 .collect();
             owe_manifest(next, repo, digest, &children, true);
             for child in children {
-                let its = next.protocol.scenario.children(child);
-                if !next.protocol.scenario.is_blob(child) {
-                    let its: Vec<Digest> = its.iter().copied().filter(|blob| !was_deleted(next, repo, *blob)).collect();
-                    owe_manifest(next, repo, child, &its, false);
-                }
+                owe_below(next, repo, child);
             }
             judge_loss(next);
         }
@@ -269,12 +310,38 @@ pub(crate) fn answered(next: &mut Next<'_>, relied: &[Key]) {
             if !client_deletes(next, digest) {
                 owe(
                     &mut next.state.owed,
-                    Owed { repo, digest, children: 0, age: 0, itself: true, link: relied.first().copied() },
+                    Owed {
+                        repo,
+                        digest,
+                        children: 0,
+                        age: 0,
+                        itself: true,
+                        has_subject: false,
+                        link: relied.first().copied(),
+                    },
                 );
             }
             judge_loss(next);
         }
-        _ => {}
+        Some(request) => {
+            let is_left = deletes(request)
+                .is_some_and(|(repo, digest)| is_seen(&next.protocol.scenario, &next.state.store, repo, digest));
+            next.state.broken.deleted |= is_left && next.state.overlapped & (1 << next.who) == 0;
+        }
+        None => {}
+    }
+}
+
+/// What the manifest of an index relied on when it was answered, down to the blobs.
+fn owe_below(next: &mut Next<'_>, repo: Repo, manifest: Digest) {
+    if next.protocol.scenario.is_blob(manifest) {
+        return;
+    }
+    let children = next.protocol.scenario.children(manifest).iter().copied();
+    let children: Vec<Digest> = children.filter(|child| !was_deleted(next, repo, *child)).collect();
+    owe_manifest(next, repo, manifest, &children, false);
+    for child in children {
+        owe_below(next, repo, child);
     }
 }
 
@@ -284,24 +351,28 @@ fn owe_manifest(next: &mut Next<'_>, repo: Repo, digest: Digest, children: &[Dig
     }
     let kept = children.iter().filter(|child| !client_deletes(next, **child));
     let children = kept.fold(0, |mask, child| mask | 1 << child);
-    owe(&mut next.state.owed, Owed { repo, digest, children, age: 0, itself, link: None });
+    let has_subject = subject_is_seen(&next.protocol.scenario, &next.state.store, repo, digest);
+    owe(&mut next.state.owed, Owed { repo, digest, children, age: 0, itself, has_subject, link: None });
 }
 
 /// Whether a client's deletion of this overlapped the request.
 fn client_deletes(next: &Next<'_>, digest: Digest) -> bool {
-    next.state.excused & (1 << (8 * next.who + usize::from(digest))) != 0
+    next.state.excused & (1 << (16 * next.who + usize::from(digest))) != 0
 }
 
-/// Whether a client ever began to delete this blob.
+/// Whether a client ever began to delete this.
 fn was_deleted(next: &Next<'_>, repo: Repo, digest: Digest) -> bool {
+    let deletions = [Request::DeleteBlob { repo, digest }, Request::DeleteManifest { repo, digest }];
     let mut requests = next.protocol.scenario.requests.iter().zip(&next.state.actors);
-    requests.any(|(request, actor)| *request == Request::DeleteBlob { repo, digest } && *actor != Actor::Waiting)
+    requests.any(|(request, actor)| deletions.contains(request) && *actor != Actor::Waiting)
 }
 
 pub(crate) fn owe_from_the_start(scenario: &Scenario, state: &mut State) {
     for digest in scenario.answered {
         let there = scenario.children(*digest).iter().filter(|child| is_seen(scenario, &state.store, 0, **child));
         let children = there.fold(0, |mask, child| mask | 1 << child);
-        owe(&mut state.owed, Owed { repo: 0, digest: *digest, children, age: OLD, itself: true, link: None });
+        let has_subject = subject_is_seen(scenario, &state.store, 0, *digest);
+        let (repo, digest) = (0, *digest);
+        owe(&mut state.owed, Owed { repo, digest, children, age: OLD, itself: true, has_subject, link: None });
     }
 }

@@ -6,6 +6,7 @@ use crate::blob::BlobPush;
 use crate::collect::{self, Collector};
 use crate::delete::Delete;
 use crate::key::{Key, Repo, Tag};
+use crate::network::{self, Change, Place};
 use crate::oracle::{self, Broken, Owed};
 use crate::pull::Pull;
 use crate::put::{Put, Sub};
@@ -31,6 +32,16 @@ pub(crate) enum Actor {
 }
 
 impl Actor {
+    /// Whether what it does next may depend on a list.
+    fn reads_lists(&self, protocol: &Protocol) -> bool {
+        match self {
+            Self::Put(put) => put.reads_lists(protocol),
+            Self::Collector(collector) => collector.reads_lists(),
+            Self::Waiting | Self::Blob(_) | Self::Delete(_) | Self::Pull(_) => true,
+            Self::Answered | Self::Refused | Self::Unknown => false,
+        }
+    }
+
     pub(crate) fn is_in_flight(&self) -> bool {
         match self {
             Self::Put(put) => put.sub != Sub::RemoveIntents,
@@ -50,8 +61,14 @@ pub(crate) struct State {
     /// Half of the grace has passed since these began.
     pub(crate) late: u8,
     pub(crate) jumps: u8,
-    /// Which digests a client's deletion overlapped which request: eight bits for each actor.
-    pub(crate) excused: u64,
+    /// First tries that were given up and may still arrive.
+    pub(crate) on_their_way: Vec<Key>,
+    /// On a network: what others may not see yet.
+    pub(crate) unseen: Vec<Change>,
+    /// Deletions that a request overlapped which may bring what they delete.
+    pub(crate) overlapped: u8,
+    /// Which digests a client's deletion overlapped which request: sixteen bits for each actor.
+    pub(crate) excused: u128,
     pub(crate) owed: Vec<Owed>,
     pub(crate) broken: Broken,
 }
@@ -84,12 +101,21 @@ pub(crate) struct Turn<'a> {
     pub(crate) protocol: &'a Protocol,
     pub(crate) state: &'a State,
     pub(crate) who: usize,
+    /// What lists show to this actor.
+    lists: &'a Store,
     steps: &'a mut Vec<Action>,
 }
 
 impl<'a> Turn<'a> {
+    /// What is there, as lists show it.
     pub(crate) fn store(&self) -> &'a Store {
-        &self.state.store
+        self.lists
+    }
+
+    /// Whether a key is there that is looked up by its name.
+    pub(crate) fn has(&self, key: Key) -> bool {
+        let seems_there = self.protocol.scenario.place == Place::CachedLookups && self.lists.exists(key);
+        seems_there || self.state.store.exists(key)
     }
 
     /// Adds one step: an operation named as in `docs/storage.md`, and what it changes.
@@ -122,6 +148,14 @@ impl Next<'_> {
     }
 
     pub(crate) fn write(&mut self, key: Key) {
+        if self.protocol.rules.sent_twice.covers(key) {
+            self.state.on_their_way.push(key);
+            self.state.on_their_way.sort_unstable();
+        }
+        self.arrive(key);
+    }
+
+    fn arrive(&mut self, key: Key) {
         self.watched(Some(key), |store| store.put(key, 0));
     }
 
@@ -139,7 +173,11 @@ impl Next<'_> {
 
     fn watched(&mut self, key: Option<Key>, change: impl FnOnce(&mut Store)) {
         let before = oracle::views(self, key);
+        let age = key.and_then(|key| self.state.store.age(key));
         change(&mut self.state.store);
+        if let Some(key) = key {
+            self.key_changed(key, age);
+        }
         oracle::judge(self, key, &before);
     }
 
@@ -177,6 +215,9 @@ impl Model for Protocol {
             actors: actors.collect(),
             late: 0,
             jumps: 0,
+            on_their_way: Vec::new(),
+            unseen: Vec::new(),
+            overlapped: 0,
             excused: 0,
             owed: Vec::new(),
             broken: Broken::default(),
@@ -190,36 +231,15 @@ impl Model for Protocol {
             return;
         }
         for (who, actor) in state.actors.iter().enumerate() {
-            let mut turn = Turn { protocol: self, state, who, steps: &mut *actions };
-            match (actor, self.scenario.requests[who]) {
-                (Actor::Waiting, Request::Put { .. }) => Put::default().steps(&mut turn),
-                (Actor::Waiting, Request::Mount { .. } | Request::Finish { .. }) => {
-                    BlobPush::default().steps(&mut turn);
-                }
-                (Actor::Waiting, Request::Pull { .. }) => Pull::default().steps(&mut turn),
-                (Actor::Waiting, _) => Delete::begin(&mut turn),
-                (Actor::Put(put), _) => put.clone().steps(&mut turn),
-                (Actor::Blob(push), _) => push.clone().steps(&mut turn),
-                (Actor::Delete(delete), _) => delete.clone().steps(&mut turn),
-                (Actor::Pull(pull), _) => pull.clone().steps(&mut turn),
-                (Actor::Collector(collector), _) => collector.clone().steps(&mut turn),
-                (Actor::Answered | Actor::Refused | Actor::Unknown, _) => {}
+            let afresh = self.scenario.place == Place::Local
+                || self.scenario.place == Place::Network && !actor.reads_lists(self)
+                || self.rules.deletions_list_afresh && self.scenario.requests[who].deletes();
+            let views = if afresh { vec![state.store.clone()] } else { network::views(state, who) };
+            for lists in &views {
+                self.act(Turn { protocol: self, state, who, lists, steps: &mut *actions }, actor);
             }
         }
-        if state.jumps < self.scenario.jumps {
-            let mut turn = Turn { protocol: self, state, who: state.actors.len(), steps: actions };
-            turn.step("half of the grace passes", None, |next| {
-                next.state.jumps += 1;
-                next.state.store.grow_older();
-                oracle::grow_older(&mut next.state.owed);
-                for (who, actor) in next.state.actors.iter_mut().enumerate() {
-                    if self.rules.gives_up && next.state.late & (1 << who) != 0 && actor.is_in_flight() {
-                        *actor = Actor::Unknown;
-                    }
-                    next.state.late |= u8::from(actor.is_in_flight()) << who;
-                }
-            });
-        }
+        self.act_of_nobody(state, actions);
     }
 
     fn next_state(&self, _: &State, action: Action) -> Option<State> {
@@ -230,6 +250,7 @@ impl Model for Protocol {
         let mut properties = vec![
             Property::always(oracle::I1, |_, state: &State| !state.broken.manifest),
             Property::always(oracle::LEASE, |_, state: &State| !state.broken.blob),
+            Property::always(oracle::LISTED, |_, state: &State| !state.broken.listed),
             Property::always(oracle::I2, |_, state: &State| !state.broken.tag),
             Property::always(oracle::I3, |_, state: &State| !state.broken.refused),
             Property::always(oracle::I5, |_, state: &State| !state.broken.deleted),
@@ -245,5 +266,50 @@ impl Model for Protocol {
             properties.push(Property::sometimes(oracle::RECLAIMED, collect::everything_is_reclaimed));
         }
         properties
+    }
+}
+
+impl Protocol {
+    fn act(&self, mut turn: Turn<'_>, actor: &Actor) {
+        match (actor, self.scenario.requests[turn.who]) {
+            (Actor::Waiting, Request::Put { .. }) => Put::default().steps(&mut turn),
+            (Actor::Waiting, Request::Mount { .. } | Request::Finish { .. }) => {
+                BlobPush::default().steps(&mut turn);
+            }
+            (Actor::Waiting, Request::Pull { .. }) => Pull::default().steps(&mut turn),
+            (Actor::Waiting, _) => Delete::begin(&mut turn),
+            (Actor::Put(put), _) => put.clone().steps(&mut turn),
+            (Actor::Blob(push), _) => push.clone().steps(&mut turn),
+            (Actor::Delete(delete), _) => delete.clone().steps(&mut turn),
+            (Actor::Pull(pull), _) => pull.clone().steps(&mut turn),
+            (Actor::Collector(collector), _) => collector.clone().steps(&mut turn),
+            (Actor::Answered | Actor::Refused | Actor::Unknown, _) => {}
+        }
+    }
+
+    /// What happens by itself.
+    fn act_of_nobody(&self, state: &State, actions: &mut Vec<Action>) {
+        for (at, key) in state.on_their_way.iter().copied().enumerate() {
+            let mut turn =
+                Turn { protocol: self, state, who: state.actors.len(), lists: &state.store, steps: &mut *actions };
+            turn.step("the first try arrives of", Some(key), |next| {
+                next.state.on_their_way.remove(at);
+                next.arrive(key);
+            });
+        }
+        if state.jumps < self.scenario.jumps {
+            let mut turn = Turn { protocol: self, state, who: state.actors.len(), lists: &state.store, steps: actions };
+            turn.step("half of the grace passes", None, |next| {
+                next.state.jumps += 1;
+                next.state.store.grow_older();
+                oracle::grow_older(&mut next.state.owed);
+                for (who, actor) in next.state.actors.iter_mut().enumerate() {
+                    if self.rules.gives_up && next.state.late & (1 << who) != 0 && actor.is_in_flight() {
+                        *actor = Actor::Unknown;
+                    }
+                    next.state.late |= u8::from(actor.is_in_flight()) << who;
+                }
+            });
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Pull {
             );
         };
         let record = Key::Record(repo, target.digest, target.record);
-        if !turn.store().exists(record) {
+        if !turn.has(record) {
             self.gone = true;
             return turn.step("pull: the record is gone", Some(record), |next| self.stay(next));
         }
@@ -71,7 +71,7 @@ impl Pull {
     fn read_data(mut self, turn: &mut Turn<'_>, children: usize) {
         let link = self.left.remove(0);
         let Key::Link(_, _, _, data) = link else { return };
-        if !turn.store().exists(Key::Data(data)) {
+        if !turn.has(Key::Data(data)) {
             return turn.step("pull: the data is gone of", Some(link), |next| self.stay(next));
         }
         self.child += 1;

@@ -1,7 +1,8 @@
 //! PUT manifest.
 
 use crate::key::{Digest, Key, Repo, Tag, Ulid};
-use crate::protocol::{Actor, Next, Turn};
+use crate::network::Place;
+use crate::protocol::{Actor, Next, Protocol, Turn};
 use crate::rules::{Phase, Request};
 use crate::store::Target;
 
@@ -14,8 +15,8 @@ pub(crate) struct Put {
     at: u8,
     /// Links and child records that the answer will rely on.
     relied: Vec<Key>,
-    /// The child in `relied` that is being put again, and from where on `relied` holds that child's own children.
-    remake: Option<(u8, u8)>,
+    /// The child that is being put again, and the child of that which is, and so on.
+    remakes: Vec<Remake>,
     /// Fresh incarnations that are trusted without a look: only under a seeded bug.
     trusted: Vec<Key>,
     /// What to remove at the end (intents) or on refusal (everything).
@@ -25,15 +26,31 @@ pub(crate) struct Put {
     ulids: Ulid,
 }
 
+/// A child that is being put again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Remake {
+    /// Where it is in `relied`.
+    n: u8,
+    /// From where on `relied` holds its own children.
+    first: u8,
+    /// The ULID of its intent, entry and record.
+    record: Ulid,
+    has_entry: bool,
+}
+
 /// A step within a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sub {
     /// Finds something to rely on for the n-th child.
     Validate(u8),
+    /// The n-th child of a dead index is absent: checks that the index is still there.
+    CheckSource(u8),
     /// Going through the phases.
     Phase,
     /// Writes the intent of the child that is put again.
     ChildIntent,
+    /// Removes it, when the child's record is written.
+    RemoveChildIntent(Key),
     /// Copies the data of the n-th thing relied on.
     CopyData(u8),
     /// Links that copy.
@@ -61,6 +78,13 @@ struct Asked {
 }
 
 impl Put {
+    /// Whether its next step reads a list.
+    pub(crate) fn reads_lists(&self, protocol: &Protocol) -> bool {
+        let phase = protocol.rules.put.get(usize::from(self.phase));
+        matches!(self.sub, Sub::Validate(_) | Sub::FindAnother(_))
+            || self.sub == Sub::Phase && phase == Some(&Phase::ListDead)
+    }
+
     pub(crate) fn steps(mut self, turn: &mut Turn<'_>) {
         let Request::Put { repo, digest, tags } = turn.protocol.scenario.requests[turn.who] else { return };
         let asked = Asked { repo, digest, tags };
@@ -68,16 +92,24 @@ impl Put {
         match self.sub {
             Sub::Validate(n) => self.validate(n, turn, &asked),
             Sub::Phase => self.phase(turn, &asked),
+            Sub::CheckSource(n) => self.check_source(n, turn),
             Sub::ChildIntent => {
-                let child = self.manifest_in_hand(&asked);
-                let intent = Key::Intent(repo, child, self.ulid(turn));
+                let Some(remake) = self.remakes.last() else { return };
+                let intent = Key::Intent(repo, self.manifest_in_hand(&asked), remake.record);
                 self.wrote.push(intent);
                 self.listing_again(turn);
                 turn.step("put: write the child's intent", Some(intent), |next| self.after_write(next, intent));
             }
+            Sub::RemoveChildIntent(intent) => {
+                self.sub = Sub::Phase;
+                turn.step("put: remove the child's intent", Some(intent), |next| {
+                    self.stay(next);
+                    next.delete(intent);
+                });
+            }
             Sub::CopyData(n) => {
                 let Key::Link(_, _, _, old) = self.relied[usize::from(n)] else { return };
-                if turn.store().exists(Key::Data(old)) {
+                if turn.has(Key::Data(old)) {
                     let fresh = self.ulid(turn);
                     self.sub = Sub::LinkCopy(n, fresh);
                     turn.step("put: copy dead data", Some(Key::Data(fresh)), |next| {
@@ -96,10 +128,12 @@ impl Put {
             }
             Sub::ReadChild(n) => {
                 let child = self.relied[usize::from(n)];
-                if !turn.store().exists(child) {
+                if !turn.has(child) {
                     self.sub = Sub::FindAnother(n);
                 } else if turn.protocol.rules.child_is_put {
-                    self.remake = Some((n, u8::try_from(self.relied.len()).unwrap_or(u8::MAX)));
+                    let first = u8::try_from(self.relied.len()).unwrap_or(u8::MAX);
+                    let record = self.ulid(turn);
+                    self.remakes.push(Remake { n, first, record, has_entry: false });
                     self.sub = Sub::Validate(0);
                 } else {
                     self.sub = Sub::WriteCopy(n);
@@ -120,7 +154,7 @@ impl Put {
 
     /// The manifest whose children are being relied on: the child that is put again, or the one asked for.
     fn manifest_in_hand(&self, asked: &Asked) -> Digest {
-        match self.remake.map(|(n, _)| self.relied[usize::from(n)]) {
+        match self.remakes.last().map(|remake| self.relied[usize::from(remake.n)]) {
             Some(Key::Record(_, child, _)) => child,
             _ => asked.digest,
         }
@@ -130,7 +164,7 @@ impl Put {
         if let Sub::Validate(n) = self.sub {
             let manifest = self.manifest_in_hand(asked);
             if usize::from(n) == turn.protocol.scenario.children(manifest).len() {
-                self.sub = if self.remake.is_some() { Sub::ChildIntent } else { Sub::Phase };
+                self.sub = if self.remakes.is_empty() { Sub::Phase } else { Sub::ChildIntent };
             }
         }
     }
@@ -140,7 +174,11 @@ impl Put {
         let found = candidates(turn, asked.repo, child);
         if found.is_empty() {
             let mut put = self.clone();
-            put.sub = if turn.protocol.scenario.is_blob(child) { Sub::Refuse } else { Sub::Validate(n + 1) };
+            put.sub = match put.remakes.last() {
+                _ if turn.protocol.scenario.is_blob(child) => Sub::Refuse,
+                Some(_) if turn.protocol.rules.sparse_is_checked => Sub::CheckSource(n),
+                _ => Sub::Validate(n + 1),
+            };
             turn.step("put: validate, a child is absent", None, |next| put.stay(next));
         }
         for key in found {
@@ -149,6 +187,21 @@ impl Put {
             put.sub = Sub::Validate(n + 1);
             turn.step("put: validate, finds", Some(key), |next| put.stay(next));
         }
+    }
+
+    /// The record of an index keeps its entries. So one that is absent while the record is there was never there, or a client
+    /// deleted it. If the record is gone, both may have been collected.
+    fn check_source(mut self, n: u8, turn: &mut Turn<'_>) {
+        let Some(remake) = self.remakes.last().copied() else { return };
+        let source = self.relied[usize::from(remake.n)];
+        if turn.has(source) {
+            self.sub = Sub::Validate(n + 1);
+        } else {
+            self.remakes.pop();
+            self.relied.truncate(usize::from(remake.first));
+            self.sub = Sub::FindAnother(remake.n);
+        }
+        turn.step("put: check the dead child that lacks one", Some(source), |next| self.stay(next));
     }
 
     fn phase(mut self, turn: &mut Turn<'_>, asked: &Asked) {
@@ -193,12 +246,7 @@ impl Put {
             let data_is_dead = matches!(key, Key::Link(_, _, _, data) if turn.store().names_dead(Key::Data(data)));
             !self.trusted.contains(&key) && (turn.store().names_dead(key) || data_is_dead)
         };
-        let in_hand = self.remake.map(|(n, _)| n);
-        let dead = (0u8..).zip(&self.relied).find(|(n, key)| match key {
-            Key::Record(..) => self.remake.is_none() && is_dead(**key),
-            _ => in_hand != Some(*n) && is_dead(**key),
-        });
-        let Some((n, key)) = dead.map(|(n, key)| (n, *key)) else {
+        let Some((n, key)) = self.in_hand().find(|(_, key)| is_dead(*key)) else {
             return self.finish_phase(turn, asked, "put: list dead, nothing relied on is named", None, |_| {});
         };
         self.at = 0;
@@ -211,25 +259,24 @@ impl Put {
 
     /// One existence check per step: of a record, of a link, then of that link's data.
     fn check(mut self, turn: &mut Turn<'_>, asked: &Asked) {
-        let in_hand = self.remake.map(|(n, _)| n);
         let mut checks = Vec::new();
-        for (n, key) in (0u8..).zip(&self.relied).filter(|(n, _)| in_hand != Some(*n)) {
-            checks.push((n, *key));
-            if let Key::Link(_, _, _, data) = *key {
+        for (n, key) in self.in_hand() {
+            checks.push((n, key));
+            if let Key::Link(_, _, _, data) = key {
                 checks.push((n, Key::Data(data)));
             }
         }
         let Some((n, key)) = checks.get(usize::from(self.at)).copied() else {
-            return match self.remake {
-                Some((n, first)) => self.write_child_record(n, first, turn, asked),
+            return match self.remakes.last().copied() {
+                Some(remake) => self.write_child_record(remake, turn, asked),
                 None => self.finish_phase(turn, asked, "put: nothing to check", None, |_| {}),
             };
         };
-        if !turn.store().exists(key) {
+        if !turn.has(key) {
             self.at = 0;
             self.sub = Sub::FindAnother(n);
             turn.step("put: check, missing is", Some(key), |next| self.stay(next));
-        } else if usize::from(self.at) + 1 == checks.len() && self.remake.is_none() {
+        } else if usize::from(self.at) + 1 == checks.len() && self.remakes.is_empty() {
             self.finish_phase(turn, asked, "put: check, exists", Some(key), |_| {});
         } else {
             self.at += 1;
@@ -237,11 +284,30 @@ impl Put {
         }
     }
 
-    fn write_child_record(mut self, n: u8, first: u8, turn: &mut Turn<'_>, asked: &Asked) {
-        let record = Key::Record(asked.repo, self.manifest_in_hand(asked), self.ulid(turn));
-        self.relied.truncate(usize::from(first));
-        self.remake = None;
-        self.replace(n, record, turn);
+    /// What the manifest in hand relies on, with where it is in `relied`.
+    fn in_hand(&self) -> impl Iterator<Item = (u8, Key)> + '_ {
+        let first = self.remakes.last().map_or(0, |remake| remake.first);
+        (0u8..).zip(self.relied.iter().copied()).skip(usize::from(first))
+    }
+
+    /// The child's referrer entry, if it has a subject, and then its record.
+    fn write_child_record(mut self, remake: Remake, turn: &mut Turn<'_>, asked: &Asked) {
+        let child = self.manifest_in_hand(asked);
+        if let Some(subject) = turn.protocol.scenario.subject(child).filter(|_| !remake.has_entry) {
+            self.remakes.pop();
+            self.remakes.push(Remake { has_entry: true, ..remake });
+            let entry = Key::Referrer(asked.repo, subject, child, remake.record);
+            return turn.step("put: write the child's entry", Some(entry), |next| self.after_write(next, entry));
+        }
+        let record = Key::Record(asked.repo, child, remake.record);
+        let intent = Key::Intent(asked.repo, child, remake.record);
+        self.relied.truncate(usize::from(remake.first));
+        self.remakes.pop();
+        self.replace(remake.n, record, turn);
+        self.wrote.retain(|key| *key != intent);
+        if !leaves_intents(turn.protocol) {
+            self.sub = Sub::RemoveChildIntent(intent);
+        }
         turn.step("put: write the child's record", Some(record), |next| self.after_write(next, record));
     }
 
@@ -263,6 +329,9 @@ impl Put {
     }
 
     fn refuse(mut self, turn: &mut Turn<'_>, asked: &Asked) {
+        if leaves_intents(turn.protocol) {
+            self.wrote.retain(|key| !matches!(key, Key::Intent(..)));
+        }
         let Some(key) = self.wrote.pop() else {
             return turn.step("put: MANIFEST_BLOB_UNKNOWN", None, |next| next.become_actor(Actor::Refused));
         };
@@ -322,7 +391,7 @@ impl Put {
             }
             let relied = std::mem::take(&mut self.relied);
             if next.answer(&relied) {
-                self.wrote.retain(|key| matches!(key, Key::Intent(..)));
+                self.wrote.retain(|key| matches!(key, Key::Intent(..)) && !leaves_intents(next.protocol));
                 if !self.wrote.is_empty() {
                     let wrote = self.wrote;
                     next.become_actor(Actor::Put(Self { sub: Sub::RemoveIntents, wrote, ..Self::default() }));
@@ -366,6 +435,11 @@ impl Put {
     fn stay(self, next: &mut Next<'_>) {
         next.become_actor(Actor::Put(self));
     }
+}
+
+/// A stale list of records would miss a manifest whose intent has just been removed.
+fn leaves_intents(protocol: &Protocol) -> bool {
+    protocol.scenario.place != Place::Local && protocol.rules.intents_are_left
 }
 
 /// What can be relied on for a child: links whose data exists, or records.

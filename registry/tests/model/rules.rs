@@ -1,6 +1,7 @@
 //! What is searched: the contents, who asks for what, and the rules. A rule that is switched off is a seeded bug.
 
 use crate::key::{Digest, Key, Repo, Tag};
+use crate::network::Place;
 use crate::store::Target;
 
 /// What a digest stands for.
@@ -33,6 +34,12 @@ pub(crate) enum Request {
     Collect { runs: u8 },
 }
 
+impl Request {
+    pub(crate) fn deletes(self) -> bool {
+        matches!(self, Self::DeleteManifest { .. } | Self::DeleteTag { .. } | Self::DeleteBlob { .. })
+    }
+}
+
 /// The phases of PUT manifest after its validation, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -48,8 +55,29 @@ pub(crate) enum Phase {
 /// The order that the protocol prescribes.
 pub(crate) const PUT: &[Phase] = {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    &[Intent, ListDead, Check, Record, Referrer, BackReferences, Tags]
+    &[Intent, ListDead, Check, Referrer, BackReferences, Record, Tags]
 };
+
+/// What the client of a bucket sends once more when no answer came, so that the first try may arrive at any time after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentTwice {
+    Nothing,
+    Records,
+    Links,
+    /// Everything that is written once but records and links: data, intents, entries.
+    TheRest,
+}
+
+impl SentTwice {
+    pub(crate) fn covers(self, key: Key) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Records => matches!(key, Key::Record(..)),
+            Self::Links => matches!(key, Key::Link(..)),
+            Self::TheRest => !matches!(key, Key::Record(..) | Key::Link(..)),
+        }
+    }
+}
 
 /// The rules of the protocol. [`Rules::default`] is the protocol; every other value must be found out.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +89,8 @@ pub(crate) struct Rules {
     pub(crate) fresh_is_checked: bool,
     /// A child record that is named dead is put again with its own children relied on, not only copied.
     pub(crate) child_is_put: bool,
+    /// It may lack only what was absent while its record was still there.
+    pub(crate) sparse_is_checked: bool,
     /// A mount leaves its own link where it is while the data exists.
     pub(crate) mount_keeps_link: bool,
     /// Mount and finish check that the data exists.
@@ -71,6 +101,8 @@ pub(crate) struct Rules {
     pub(crate) untag_compares: bool,
     /// DELETE by digest deletes the tags before the records.
     pub(crate) tags_before_records: bool,
+    /// It deletes only the back-references of the records that it deletes: another one's record may be about to come.
+    pub(crate) delete_leaves_others_entries: bool,
     /// A request that took longer than half of the grace is not answered 2xx.
     pub(crate) deadline: bool,
     /// It also writes nothing more, except what was already on its way to the store.
@@ -87,12 +119,24 @@ pub(crate) struct Rules {
     pub(crate) intent_spares_its_record: bool,
     /// The second mark spares data that any other link names.
     pub(crate) any_link_spares: bool,
+    /// A collector gives what it spared no fresh incarnation.
+    pub(crate) spared_is_left: bool,
     /// Links are deleted before data.
     pub(crate) links_before_data: bool,
     /// Duplicates are collected only beside a keeper that no batch names.
     pub(crate) keeper_is_not_dead: bool,
+    /// What may arrive twice.
+    pub(crate) sent_twice: SentTwice,
     /// Entries without their record are garbage only when they are older than the grace.
     pub(crate) entries_have_grace: bool,
+    /// On a network: how often the collector waits between batch and second mark until all see what has changed.
+    pub(crate) waits: u8,
+    /// On a network: it waits once more before it retires a batch.
+    pub(crate) waits_before_retiring: bool,
+    /// On a network: intents are left to the sweep.
+    pub(crate) intents_are_left: bool,
+    /// On a network: a deletion lists what is there now, whatever it takes.
+    pub(crate) deletions_list_afresh: bool,
     /// A reader that finds something gone looks once more before it says so.
     pub(crate) reader_looks_again: bool,
     /// Finish may answer for a link that another request wrote, if it is younger than half of the grace.
@@ -107,11 +151,13 @@ impl Default for Rules {
             put: PUT,
             fresh_is_checked: true,
             child_is_put: true,
+            sparse_is_checked: true,
             mount_keeps_link: true,
             blob_is_checked: true,
             tag_names_record: true,
             untag_compares: true,
             tags_before_records: true,
+            delete_leaves_others_entries: true,
             deadline: true,
             gives_up: true,
             grace: true,
@@ -120,9 +166,15 @@ impl Default for Rules {
             intents_first: true,
             intent_spares_its_record: true,
             any_link_spares: true,
+            spared_is_left: true,
             links_before_data: true,
             keeper_is_not_dead: true,
+            sent_twice: SentTwice::Nothing,
             entries_have_grace: true,
+            waits: 2,
+            waits_before_retiring: true,
+            intents_are_left: true,
+            deletions_list_afresh: true,
             reader_looks_again: true,
             reuse_young_link: false,
             reuse_any_link: false,
@@ -143,6 +195,7 @@ pub(crate) struct Scenario {
     pub(crate) requests: Vec<Request>,
     /// Untagged manifests are collected. Otherwise only duplicates of records are.
     pub(crate) untagged_go: bool,
+    pub(crate) place: Place,
     /// How often half of the grace may pass.
     pub(crate) jumps: u8,
     /// The first mark may also name everything that is old, garbage or not, or any one duplicate: torn in the worst way.
@@ -155,6 +208,11 @@ impl Scenario {
             Content::Blob => &[],
             Content::Manifest { children, .. } => children,
         }
+    }
+
+    /// Whether a manifest is, or names, or has a child that names, this.
+    pub(crate) fn reaches(&self, from: Digest, to: Digest) -> bool {
+        from == to || self.children(from).iter().any(|child| self.reaches(*child, to))
     }
 
     pub(crate) fn subject(&self, digest: Digest) -> Option<Digest> {
@@ -170,7 +228,9 @@ impl Scenario {
 
     /// Whether there is such a repository.
     pub(crate) fn uses(&self, repo: Repo) -> bool {
-        let mounts = self.requests.iter().any(|request| matches!(request, Request::Mount { .. }));
-        repo == 0 || repo == 1 && mounts
+        let in_the_other = |request: &Request| {
+            matches!(request, Request::Mount { .. } | Request::Finish { repo: 1, .. } | Request::Put { repo: 1, .. })
+        };
+        repo == 0 || repo == 1 && self.requests.iter().any(in_the_other)
     }
 }

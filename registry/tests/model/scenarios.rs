@@ -4,6 +4,12 @@ use crate::key::{Digest, Key, Repo, Tag};
 use crate::rules::{Content, Request, Scenario};
 use crate::store::Target;
 
+mod network;
+
+pub(crate) use network::{
+    network_delete, network_duplicate_links, network_index, network_mount, network_put, network_put_with_cached_lookups,
+};
+
 const A: Repo = 0;
 const B: Repo = 1;
 const T: Tag = 0;
@@ -20,6 +26,10 @@ const F: Digest = 5;
 const S: Digest = 6;
 /// A manifest with the blobs X and Y.
 const N: Digest = 7;
+/// An index with the child I, which is an index.
+const J: Digest = 8;
+/// A manifest with the blob Y and the subject M.
+const R: Digest = 9;
 
 const CONTENTS: &[Content] = &[
     Content::Blob,
@@ -30,6 +40,8 @@ const CONTENTS: &[Content] = &[
     Content::Manifest { children: &[], subject: None },
     Content::Manifest { children: &[], subject: Some(E) },
     Content::Manifest { children: &[X, Y], subject: None },
+    Content::Manifest { children: &[I], subject: None },
+    Content::Manifest { children: &[Y], subject: Some(M) },
 ];
 
 const COLLECT: Request = Request::Collect { runs: 1 };
@@ -105,6 +117,45 @@ pub(crate) fn finish_then_put() -> Scenario {
     scenario("finish with dedupe, put, collector", &old_blob(), &requests)
 }
 
+/// An upload ends in one repository and may adopt what another one links, where a client deletes it.
+pub(crate) fn finish_from_another() -> Scenario {
+    let requests = [
+        Request::Finish { repo: B, digest: X },
+        Request::DeleteBlob { repo: A, digest: X },
+        Request::Put { repo: B, digest: M, tags: &[] },
+        COLLECT,
+    ];
+    scenario("finish with dedupe from another repository, delete it there, put, collector", &old_blob(), &requests)
+}
+
+/// The same with two collectors.
+pub(crate) fn finish_from_another_and_two_collectors() -> Scenario {
+    let mut scenario = finish_from_another();
+    scenario.requests.push(COLLECT);
+    let name = "finish with dedupe from another repository, delete it there, put, two collectors";
+    Scenario { name, ..scenario }
+}
+
+/// An upload ends and the blob is deleted.
+pub(crate) fn finish_and_delete() -> Scenario {
+    let requests = [Request::Finish { repo: A, digest: X }, Request::DeleteBlob { repo: A, digest: X }, COLLECT];
+    Scenario { jumps: 2, ..scenario("finish, delete blob, collector", &[], &requests) }
+}
+
+/// A client deletes a manifest that a collector has named and must spare.
+pub(crate) fn delete_what_is_spared() -> Scenario {
+    let requests = [Request::DeleteManifest { repo: A, digest: M }, Request::Collect { runs: 2 }];
+    let scenario = scenario("torn first mark, delete, collector twice", &old_blob(), &requests);
+    Scenario { wild: true, answered: &[M], ..tagged(scenario, M) }
+}
+
+/// The same for its blob.
+pub(crate) fn delete_the_blob_that_is_spared() -> Scenario {
+    let mut scenario = delete_what_is_spared();
+    scenario.requests[0] = Request::DeleteBlob { repo: A, digest: X };
+    Scenario { name: "torn first mark, delete blob, collector twice", ..scenario }
+}
+
 /// A client deletes the blob while a manifest is put over it.
 pub(crate) fn delete_blob() -> Scenario {
     let requests =
@@ -137,6 +188,32 @@ pub(crate) fn index_and_child() -> Scenario {
     ];
     let name = "index over an untagged child that is put again, collector twice";
     Scenario { untagged_go: true, ..scenario(name, &old_manifest(), &requests) }
+}
+
+/// An index is put over an index over a manifest, none of them tagged.
+pub(crate) fn nested_index() -> Scenario {
+    let requests = [Request::Put { repo: A, digest: J, tags: &[T] }, COLLECT];
+    let keys = [old_manifest(), vec![Key::Record(A, I, 1)]].concat();
+    Scenario {
+        untagged_go: true,
+        wild: true,
+        ..scenario("index over an untagged index, torn first mark", &keys, &requests)
+    }
+}
+
+/// The same, while the innermost child is put again, and the collector runs twice.
+pub(crate) fn nested_index_and_child() -> Scenario {
+    let mut scenario = nested_index();
+    scenario.requests.insert(1, Request::Put { repo: A, digest: M, tags: &[] });
+    scenario.requests[2] = Request::Collect { runs: 2 };
+    Scenario { name: "index over an untagged index, manifest put again, collector twice", wild: false, ..scenario }
+}
+
+/// The same, with two collectors.
+pub(crate) fn nested_index_and_two_collectors() -> Scenario {
+    let mut scenario = nested_index();
+    scenario.requests.push(COLLECT);
+    Scenario { name: "index over an untagged index, two collectors", wild: false, ..scenario }
 }
 
 /// An index is put while its child is being put, and the child's put may be refused.
@@ -215,6 +292,33 @@ pub(crate) fn referrer() -> Scenario {
     }
 }
 
+/// An index holds a manifest, which holds its referrer. The index loses its tag and gets it back.
+pub(crate) fn index_and_referrer() -> Scenario {
+    let keys =
+        [old_manifest(), vec![Key::Link(A, Y, 2, 2), Key::Data(2), Key::Record(A, R, 2), Key::Referrer(A, M, R, 2)]]
+            .concat();
+    let requests = [
+        Request::DeleteTag { repo: A, tag: T },
+        Request::Put { repo: A, digest: I, tags: &[T] },
+        Request::Collect { runs: 3 },
+    ];
+    Scenario {
+        untagged_go: true,
+        answered: &[M, R],
+        ..tagged(
+            scenario("index with a referrer of its manifest, tag deleted and put again, collector", &keys, &requests),
+            I,
+        )
+    }
+}
+
+/// The same, and the referrer is put again too.
+pub(crate) fn index_and_referrer_and_two_puts() -> Scenario {
+    let mut scenario = index_and_referrer();
+    scenario.requests.push(Request::Put { repo: A, digest: R, tags: &[] });
+    Scenario { name: "index with a referrer of its manifest, both put again, collector", ..scenario }
+}
+
 /// A referrer is deleted while it is put again.
 pub(crate) fn delete_referrer() -> Scenario {
     let keys = [Key::Record(A, S, 2), Key::Referrer(A, E, S, 2)];
@@ -227,6 +331,32 @@ pub(crate) fn delete_referrer() -> Scenario {
         untagged_go: true,
         answered: &[E],
         ..tagged(scenario("referrer deleted and put again, collector", &keys, &requests), E)
+    }
+}
+
+/// A referrer that was answered is put again.
+pub(crate) fn referrer_again() -> Scenario {
+    let keys = [Key::Record(A, S, 2), Key::Referrer(A, E, S, 2)];
+    let requests = [Request::Put { repo: A, digest: S, tags: &[] }, COLLECT, COLLECT];
+    Scenario { answered: &[E, S], ..tagged(scenario("referrer put again, two collectors", &keys, &requests), E) }
+}
+
+/// The same, and the put stalls for longer than the grace.
+pub(crate) fn referrer_again_and_late() -> Scenario {
+    let mut scenario = referrer_again();
+    scenario.requests.pop();
+    Scenario { name: "referrer put again stalls beyond the grace, collector", jumps: 2, ..scenario }
+}
+
+/// A tag moves from F to E, which was pushed before without a tag, while E is deleted.
+pub(crate) fn tag_moves_to_what_is_deleted() -> Scenario {
+    let requests =
+        [Request::Put { repo: A, digest: E, tags: &[T] }, Request::DeleteManifest { repo: A, digest: E }, COLLECT];
+    Scenario {
+        untagged_go: true,
+        jumps: 2,
+        answered: &[F],
+        ..tagged(scenario("tag moves to what is deleted, collector", &[Key::Record(A, E, 2)], &requests), F)
     }
 }
 

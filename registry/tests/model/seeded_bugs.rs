@@ -1,19 +1,19 @@
 //! Each rule broken, and the promise that falls with it.
 
-use crate::rules::{Phase, Rules};
+use crate::rules::{Phase, Rules, SentTwice};
 use crate::{breaks, oracle, scenarios};
 
 #[test]
 fn dead_listed_before_the_own_reference() {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    let put = &[ListDead, Intent, Check, Record, Referrer, BackReferences, Tags];
+    let put = &[ListDead, Intent, Check, Referrer, BackReferences, Record, Tags];
     breaks(Rules { put, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
 }
 
 #[test]
 fn no_existence_check() {
     use Phase::{BackReferences, Intent, ListDead, Record, Referrer, Tags};
-    let put = &[Intent, ListDead, Record, Referrer, BackReferences, Tags];
+    let put = &[Intent, ListDead, Referrer, BackReferences, Record, Tags];
     breaks(Rules { put, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
 }
 
@@ -34,15 +34,36 @@ fn a_visible_record_is_taken_back() {
 #[test]
 fn a_tag_before_the_check() {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    let put = &[Intent, Record, Referrer, BackReferences, Tags, ListDead, Check];
+    let put = &[Intent, Referrer, BackReferences, Record, Tags, ListDead, Check];
     breaks(Rules { put, ..Rules::default() }, scenarios::two_puts(), oracle::I2);
 }
 
 #[test]
 fn a_tag_before_the_record() {
     use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
-    let put = &[Intent, ListDead, Check, Tags, Record, Referrer, BackReferences];
+    let put = &[Intent, ListDead, Check, Tags, Referrer, BackReferences, Record];
     breaks(Rules { put, ..Rules::default() }, scenarios::tag_moves(), oracle::I2);
+}
+
+/// A re-push dies between its record and its entry; then a collector takes the older record, and its entry means nothing.
+#[test]
+fn a_record_before_its_referrer_entry() {
+    use Phase::{BackReferences, Check, Intent, ListDead, Record, Referrer, Tags};
+    let put = &[Intent, ListDead, Check, BackReferences, Record, Referrer, Tags];
+    breaks(Rules { put, ..Rules::default() }, scenarios::referrer_again(), oracle::LISTED);
+}
+
+/// The entry is older than the grace when its record is written at last: it was swept.
+#[test]
+fn a_record_follows_its_entry_after_the_deadline() {
+    breaks(Rules { gives_up: false, ..Rules::default() }, scenarios::referrer_again_and_late(), oracle::LISTED);
+}
+
+/// A deletion takes the back-reference of a record that is still to come, and then nobody knows that the tag names it.
+#[test]
+fn a_deletion_takes_every_back_reference() {
+    let rules = Rules { delete_leaves_others_entries: false, ..Rules::default() };
+    breaks(rules, scenarios::tag_moves_to_what_is_deleted(), oracle::I2);
 }
 
 #[test]
@@ -54,6 +75,13 @@ fn a_fresh_incarnation_is_trusted() {
 #[test]
 fn a_dead_child_is_copied_without_its_children() {
     breaks(Rules { child_is_put: false, ..Rules::default() }, scenarios::index_over_untagged(), oracle::I1);
+}
+
+/// A dead index is collected, then its manifest, and then it is put again without that.
+#[test]
+fn a_dead_index_is_put_again_without_what_it_had() {
+    let rules = Rules { sparse_is_checked: false, ..Rules::default() };
+    breaks(rules, scenarios::nested_index_and_child(), oracle::I1);
 }
 
 #[test]
@@ -99,6 +127,25 @@ fn what_is_spared_lives_again() {
 }
 
 #[test]
+fn a_collector_brings_back_what_it_spared() {
+    let rules = Rules { spared_is_left: false, ..Rules::default() };
+    breaks(rules, scenarios::delete_what_is_spared(), oracle::I5);
+    breaks(rules, scenarios::delete_the_blob_that_is_spared(), oracle::I5);
+}
+
+/// Nobody answers, the client of the bucket sends the same again, and the first try arrives after a deletion.
+#[test]
+fn a_record_is_sent_twice() {
+    let rules = Rules { sent_twice: SentTwice::Records, ..Rules::default() };
+    breaks(rules, scenarios::delete_then_collect(), oracle::I5);
+}
+
+#[test]
+fn a_link_is_sent_twice() {
+    breaks(Rules { sent_twice: SentTwice::Links, ..Rules::default() }, scenarios::finish_and_delete(), oracle::I5);
+}
+
+#[test]
 fn no_second_mark() {
     breaks(Rules { second_mark: false, ..Rules::default() }, scenarios::put_and_two_collectors(), oracle::I1);
 }
@@ -138,6 +185,33 @@ fn a_dead_keeper() {
 fn an_old_link_is_used_again() {
     let rules = Rules { reuse_any_link: true, ..Rules::default() };
     breaks(rules, scenarios::finish_then_put(), oracle::LEASE);
+}
+
+/// One wait is not enough: a pusher's list of the dead may be stale, and then the collector's list of intents.
+#[test]
+fn network_the_collector_waits_once() {
+    breaks(Rules { waits: 1, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+    breaks(Rules { waits: 0, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+}
+
+#[test]
+fn network_an_intent_is_removed() {
+    breaks(Rules { intents_are_left: false, ..Rules::default() }, scenarios::network_put(), oracle::I1);
+}
+
+/// A deletion of what another client has just put finds nothing to delete, or not all of it.
+#[test]
+fn network_a_deletion_reads_a_stale_list() {
+    let rules = Rules { deletions_list_afresh: false, ..Rules::default() };
+    breaks(rules, scenarios::network_delete(), oracle::I5);
+}
+
+/// What is gone may still seem to be there, when the batch that named it is gone already.
+#[test]
+fn network_a_batch_is_retired_at_once() {
+    let rules = Rules { waits_before_retiring: false, ..Rules::default() };
+    breaks(rules, scenarios::network_put_with_cached_lookups(), oracle::I1);
+    breaks(rules, scenarios::network_duplicate_links(), oracle::I1);
 }
 
 #[test]

@@ -9,14 +9,14 @@ pub(crate) type Age = u8;
 pub(crate) const OLD: Age = 2;
 
 /// What a tag holds: a digest, and the exact record it was written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Target {
     pub(crate) digest: Digest,
     pub(crate) record: Ulid,
 }
 
 /// Everything at rest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Store {
     keys: Vec<(Key, Age)>,
     tags: Vec<((Repo, Tag), Target)>,
@@ -26,6 +26,10 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn exists(&self, key: Key) -> bool {
         self.keys.binary_search_by_key(&key, |(key, _)| *key).is_ok()
+    }
+
+    pub(crate) fn age(&self, key: Key) -> Option<Age> {
+        self.keys.iter().find(|(other, _)| *other == key).map(|(_, age)| *age)
     }
 
     pub(crate) fn list(&self) -> impl Iterator<Item = (Key, Age)> + '_ {

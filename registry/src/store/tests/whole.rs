@@ -17,6 +17,29 @@ async fn an_intent_whose_request_is_gone_is_swept_and_a_young_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_hint_whose_link_was_deleted_before_it_was_written_is_swept() {
+    let root = tempfile::tempdir().unwrap();
+    for store in [Store::in_memory(), Store::posix(root.path()).unwrap()] {
+        let digest = push_blob(&store, "a", b"stays").await;
+        let before = store.stored_keys().await.unwrap();
+        let hint = |hours| {
+            let link = Ulid::from_datetime(std::time::SystemTime::now() - Duration::from_hours(hours));
+            Key::Hint { digest: digest.clone(), repository: repository("b"), link }
+        };
+        store.driver.leave(vec![(hint(30), Bytes::new())]).await.unwrap();
+        store.sweep_remains().await.unwrap();
+        assert_eq!(store.stored_keys().await.unwrap(), before);
+        // The link of a young one may still be to come.
+        store.driver.leave(vec![(hint(1), Bytes::new())]).await.unwrap();
+        store.sweep_remains().await.unwrap();
+        assert_eq!(store.stored_keys().await.unwrap().len(), before.len() + 1);
+        // The grace over, the other one goes, and one with its link does not.
+        store.clone().with_grace(Duration::ZERO).sweep_remains().await.unwrap();
+        assert_eq!(store.stored_keys().await.unwrap(), before);
+    }
+}
+
+#[tokio::test]
 async fn a_directory_of_distribution_is_refused() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("docker/registry/v2")).unwrap();
