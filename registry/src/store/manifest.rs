@@ -78,7 +78,7 @@ impl Store {
         bytes: Bytes,
         tags: &[Tag],
     ) -> PutResult<()> {
-        self.put(&Put { repository, digest, manifest, bytes, tags, deadline: self.deadline() }).await
+        self.put(&Put { repository, digest, manifest, bytes, tags, again: None, deadline: self.deadline() }).await
     }
 
     /// Deletes a manifest with all its tags. `false`: it was not there.
@@ -105,7 +105,9 @@ impl Store {
             subject: subject.clone(),
             name: ReferrerName { digest: digest.clone(), record: name.record },
         });
-        let back_references = back_references.into_iter().map(|name| Key::BackReference {
+        // One whose record was not listed may still be waiting for it: collectors find a record's tags by it.
+        let back_references = back_references.into_iter().filter(|name| names.iter().any(|n| n.record == name.record));
+        let back_references = back_references.map(|name| Key::BackReference {
             repository: repository.clone(),
             digest: digest.clone(),
             name,
@@ -184,6 +186,7 @@ impl Store {
         let name = RecordName { record: Ulid::generate(), kind: put.manifest.kind() };
         // Once before anything is written, so that only a race is refused later.
         let validated = self.find_children(put, &Dead::default(), &HashSet::new()).await?;
+        self.had_no_more(put, &validated.entries).await?;
         let intent = Key::Intent { repository: put.repository.clone(), digest: put.digest.clone(), name };
         self.driver.leave(vec![(intent.clone(), put.bytes.clone())]).await?;
         let done = self.put_intended(put, name, &validated.entries).await;
@@ -199,6 +202,21 @@ impl Store {
         done
     }
 
+    /// Of an index that is put again because it is dead: whether what it lacks now it has always lacked. Its record keeps its
+    /// entries, so that holds while that is there; otherwise both may have been collected.
+    async fn had_no_more(&self, put: &Put<'_>, entries: &HashSet<Digest>) -> PutResult<()> {
+        let Some(source) = put.again else { return Ok(()) };
+        let is_absent =
+            |child: &&Child| matches!(child, Child::Entry(_)) && !entries.contains(&child.descriptor().digest);
+        let absent = put.manifest.children().iter().find(is_absent);
+        match absent {
+            Some(child) if self.driver.size(&record_key(put.repository, put.digest, source)).await?.is_none() => {
+                Err(PutManifestError::ChildUnknown(child.descriptor().digest.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn put_intended(&self, put: &Put<'_>, name: RecordName, entries: &HashSet<Digest>) -> PutResult<()> {
         let relied = loop {
             let dead = self.dead().await?;
@@ -212,6 +230,8 @@ impl Store {
         // Before the record: whoever sees a record may take it for as good as an older one, which is listed.
         if let Some(referrer) = put.referrer(name)? {
             self.driver.create(vec![referrer], &[]).await?;
+            // One without its record is swept in time.
+            put.deadline.check()?;
         }
         let mut values = vec![(record_key(put.repository, put.digest, name), put.bytes.clone())];
         values.extend(put.tags.iter().map(|tag| (put.back_reference(tag, name), Bytes::new())));
@@ -319,7 +339,7 @@ impl Store {
         }
         for name in dying {
             if let Some(child) = self.read_whole(put.repository, &descriptor.digest, name).await?
-                && self.record_again(put, child).await?
+                && self.record_again(put, child, name).await?
             {
                 found.fresh = true;
                 return Ok(true);
@@ -328,8 +348,14 @@ impl Store {
         Ok(false)
     }
 
-    /// Gives a dead child a fresh record. Its own children may be in the same batch, so it is put like any other.
-    fn record_again<'a>(&'a self, parent: &'a Put<'_>, child: StoredManifest) -> BoxFuture<'a, PutResult<bool>> {
+    /// Gives a dead child a fresh record. Its own children may be in the same batch, so it is put like any other. `false`: it, or
+    /// something that it had, is gone.
+    fn record_again<'a>(
+        &'a self,
+        parent: &'a Put<'_>,
+        child: StoredManifest,
+        source: RecordName,
+    ) -> BoxFuture<'a, PutResult<bool>> {
         async move {
             let Ok(manifest) = Manifest::parse(child.kind, &child.bytes) else { return Ok(false) };
             let put = Put {
@@ -338,9 +364,15 @@ impl Store {
                 manifest: &manifest,
                 bytes: child.bytes,
                 tags: &[],
+                again: Some(source),
                 deadline: parent.deadline,
             };
-            self.put(&put).await.map(|()| true)
+            match self.put(&put).await {
+                Ok(()) => Ok(true),
+                // What the child lacks is not what its parent lacks.
+                Err(PutManifestError::ChildUnknown(_)) => Ok(false),
+                Err(error) => Err(error),
+            }
         }
         .boxed()
     }
@@ -353,6 +385,8 @@ struct Put<'a> {
     manifest: &'a Manifest,
     bytes: Bytes,
     tags: &'a [Tag],
+    /// The dead record that this stands for.
+    again: Option<RecordName>,
     deadline: Deadline,
 }
 
