@@ -15,6 +15,7 @@ pub mod audit;
 pub mod certificate;
 pub mod cluster;
 pub mod containerd_process;
+pub mod emulator;
 pub mod fragile_disk;
 pub mod http;
 pub mod image;

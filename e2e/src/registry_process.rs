@@ -36,6 +36,8 @@ pub enum Storage<'a> {
     At(&'a Path),
     /// The bucket of this `storage.s3`.
     Bucket(&'a Value),
+    /// The bucket that these keys of `storage` name.
+    In(&'a Value),
     /// The memory of the process.
     Memory,
 }
@@ -45,7 +47,7 @@ impl Storage<'_> {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Directory | Self::At(_) => "directory",
-            Self::Bucket(_) => "bucket",
+            Self::Bucket(_) | Self::In(_) => "bucket",
             Self::Memory => "memory",
         }
     }
@@ -104,11 +106,16 @@ impl RegistryProcess {
         });
         let root = match storage {
             Storage::At(root) => root.to_path_buf(),
-            Storage::Directory | Storage::Bucket(_) | Storage::Memory => folder.path().join("root"),
+            Storage::Directory | Storage::Bucket(_) | Storage::In(_) | Storage::Memory => folder.path().join("root"),
         };
         match storage {
             Storage::Directory | Storage::At(_) => config["storage"]["filesystem"] = json!({"rootdirectory": root}),
             Storage::Bucket(section) => config["storage"]["s3"] = section.clone(),
+            Storage::In(storage) => {
+                for (key, section) in storage.as_object().into_iter().flatten() {
+                    config["storage"][key] = section.clone();
+                }
+            }
             Storage::Memory => config["storage"]["inmemory"] = json!({}),
         }
         if let Security::TlsAndPassword = security {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use berth_e2e::emulator::{Emulator, EmulatorProgram};
 use berth_e2e::registry_process::{PASSWORD, RegistryProcess, Security, Storage, USER};
 use berth_e2e::replicas::Replicas;
 use berth_e2e::s3_server::{S3Program, S3Server};
@@ -52,6 +53,18 @@ async fn the_main_branch_over_tls_with_a_password_from_a_bucket_of_minio() -> Re
 async fn the_main_branch_over_plain_http_from_a_bucket_of_versitygw() -> Result<()> {
     let server = S3Server::start(S3Program::Versitygw)?;
     conforms("dev", Storage::Bucket(&S3Server::section(&server.endpoint())), Security::None).await
+}
+
+#[tokio::test]
+async fn the_main_branch_over_plain_http_from_a_container_of_azurite() -> Result<()> {
+    let server = Emulator::start(EmulatorProgram::Azurite).await?;
+    conforms("dev", Storage::In(&server.storage()), Security::None).await
+}
+
+#[tokio::test]
+async fn the_main_branch_over_plain_http_from_a_bucket_of_fake_gcs_server() -> Result<()> {
+    let server = Emulator::start(EmulatorProgram::FakeGcs).await?;
+    conforms("dev", Storage::In(&server.storage()), Security::None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,8 +17,8 @@ pub use access::{Access, Htpasswd, NodeAccess, Nodes, SecretKeyRef};
 pub use garbage_collection::{GarbageCollection, Untagged};
 pub use pod_template::{PodTemplate, Resources};
 pub use s3::{
-    ACCESS_KEY_ID, AccessKeySecretRef, Aes256, CA_CERTIFICATE, CaBundle, CaKeyRef, Kms, S3, SECRET_ACCESS_KEY,
-    ServerSideEncryption,
+    ACCESS_KEY_ID, AccessKeySecretRef, Aes256, CA_CERTIFICATE, CaBundle, CaKeyRef, Kms, Redirect, S3,
+    SECRET_ACCESS_KEY, ServerSideEncryption,
 };
 pub use service::{Service, ServiceType};
 pub use status::{

@@ -28,7 +28,7 @@ macro_rules! on_every_driver {
             })*
         }
 
-        mod s3 {
+        mod bucket {
             $(#[tokio::test]
             #[ignore = "on a server, which `e2e/test` starts"]
             async fn $name() {

@@ -1,6 +1,7 @@
 //! `spec.storage.s3`: a bucket of Amazon S3, or of anything else that speaks its API.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::OBJECT_NAME;
@@ -85,6 +86,20 @@ pub struct S3 {
     /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
+    /// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes and
+    /// for that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` without
+    /// `endpoint`, because everybody reaches Amazon, else `Never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+}
+
+/// Whether who pulls is sent to the bucket.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Redirect {
+    /// For each large blob.
+    Always,
+    /// All bytes pass through the pods.
+    Never,
 }
 
 /// A Secret of the same namespace with an access key.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_contract::config::{
     Addr, Auth, Config, Debug, Delete, Filesystem, Htpasswd, Http, KeyPair, Log, LogFormatter, Maintenance, MinimumTls,
-    Nodes, ReadOnly, Storage, Tls, Version,
+    Nodes, ReadOnly, Redirect, Storage, Tls, Version,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -39,6 +39,7 @@ fn config(registry: &ValidatedRegistry) -> Config {
             filesystem: registry.bucket().is_none().then(|| Filesystem { rootdirectory: DATA.into() }),
             s3: registry.bucket().map(|bucket| bucket.section(&format!("{BUCKET_TLS}/{CA_CERTIFICATE}"))),
             delete: Delete { enabled: true },
+            redirect: Redirect { disable: registry.bucket().map(|bucket| !bucket.redirects) },
             maintenance: Maintenance {
                 readonly: ReadOnly { enabled: registry.read_only },
                 garbagecollection: registry.garbage_collection.clone(),

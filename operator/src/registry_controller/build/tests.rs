@@ -142,6 +142,13 @@ fn what_is_written_of_a_bucket_is_what_pods_are_configured_with() {
     assert_eq!((kms.encrypt, kms.keyid.as_deref()), (true, Some("alias/images")));
     assert_eq!(kms.region.as_deref(), Some("eu-central-1"));
     assert!(!config(&json!({"forcePathStyle": false})).forcepathstyle);
+    let redirects = |more: &Value| {
+        let text = built(&on_a_bucket(more)).config.data.unwrap()["config.yml"].clone();
+        berth_contract::config::load(Some(&text), std::iter::empty()).unwrap().0.storage.redirects()
+    };
+    assert!(!redirects(&json!({})), "nobody has said that nodes reach the endpoint");
+    assert!(redirects(&json!({"redirect": "Always"})));
+    assert!(!redirects(&json!({"redirect": "Never"})));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use berth_contract::config;
 
-use crate::api::registry::{ACCESS_KEY_ID, CA_CERTIFICATE, CaBundle, CaKeyRef, S3, SECRET_ACCESS_KEY};
+use crate::api::registry::{ACCESS_KEY_ID, CA_CERTIFICATE, CaBundle, CaKeyRef, Redirect, S3, SECRET_ACCESS_KEY};
 
 /// A bucket, and where pods get what may not stand in their configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct ValidatedBucket {
     pub storage_class: Option<String>,
     /// Where authorities for the endpoint's certificate are.
     pub authorities: Option<Authorities>,
+    /// Whether who pulls is sent to the bucket.
+    pub redirects: bool,
 }
 
 /// A Secret of the user's with an access key.
@@ -56,6 +58,7 @@ impl ValidatedBucket {
             bucket: self.name.clone(),
             region: self.region.clone(),
             regionendpoint: self.endpoint.clone(),
+            redirectendpoint: None,
             forcepathstyle: self.path_style,
             accesskey: None,
             secretkey: None,
@@ -95,6 +98,7 @@ pub(super) fn bucket(wish: &S3) -> Result<ValidatedBucket, &'static str> {
         kms_key,
         storage_class: wish.storage_class.clone(),
         authorities: wish.ca_bundle.as_ref().map(authorities).transpose()?,
+        redirects: wish.redirect.map_or(wish.endpoint.is_none(), |redirect| redirect == Redirect::Always),
     })
 }
 

@@ -132,21 +132,24 @@ mod tests {
         assert_eq!(none, Listed::default());
     }
 
-    mod s3 {
+    mod bucket {
         use super::*;
 
         #[tokio::test]
         #[ignore = "on a server, which `e2e/test` starts"]
         async fn an_upload_in_parts_of_a_process_that_died_is_aborted_and_a_younger_one_is_not() {
             let object = Object::in_a_test_bucket();
+            let Some(signed) = object.signed.clone() else {
+                println!("this provider removes them by itself");
+                return;
+            };
             let mut stage = object.stage(Key::Data(Ulid::generate())).await.unwrap();
             stage.write(vec![vec![7; 20 << 20].into()]).await.unwrap();
             // Its process goes away and cleans nothing up.
             std::mem::forget(stage);
-            let signed = object.signed.clone().unwrap();
             let listed = || async { signed.list(&object.root, &Default::default()).await.unwrap().upload.len() };
             object.sweep(Duration::from_hours(1)).await.unwrap();
-            if std::env::var("BERTH_TEST_S3_SERVER").as_deref() == Ok("minio") {
+            if std::env::var("BERTH_TEST_SERVER").as_deref() == Ok("minio") {
                 assert_eq!(listed().await, 0, "this server lists them by now: ask it too");
                 return;
             }

@@ -9,6 +9,9 @@ use std::{fs, io};
 use async_trait::async_trait;
 use object_store::{Certificate, ClientOptions, CredentialProvider, RetryConfig};
 
+#[cfg(test)]
+use super::Object;
+
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenBucketError {
@@ -99,4 +102,21 @@ pub(super) fn credentials<C: Debug + Send + Sync + 'static>(
     provider: &Arc<dyn CredentialProvider<Credential = C>>,
 ) -> Arc<dyn Credentials> {
     Arc::new(Of(Arc::clone(provider)))
+}
+
+#[cfg(test)]
+impl Object {
+    /// A part of the bucket of `BERTH_TEST_STORAGE` that nobody else has.
+    pub(crate) fn in_a_test_bucket() -> Self {
+        let text = std::env::var("BERTH_TEST_STORAGE")
+            .expect("BERTH_TEST_STORAGE is not set: run this by the bin `with-bucket` of berth-e2e");
+        let storage: berth_contract::config::Storage = serde_json::from_str(&text).unwrap();
+        let opened = match (storage.s3, storage.gcs, storage.azure) {
+            (Some(s3), ..) => Self::s3(&s3, false),
+            (_, Some(gcs), _) => Self::gcs(&gcs, false),
+            (_, _, Some(azure)) => Self::azure(&azure, false),
+            _ => panic!("no bucket in {text}"),
+        };
+        Self { root: format!("{}/", ulid::Ulid::generate()), ..opened.unwrap() }
+    }
 }

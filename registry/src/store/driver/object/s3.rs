@@ -114,28 +114,6 @@ fn builder(config: &S3, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ama
 }
 
 #[cfg(test)]
-impl Object {
-    /// A part of the bucket that `BERTH_TEST_S3_*` names, as nobody has it.
-    pub(crate) fn in_a_test_bucket() -> Self {
-        let variable = |name: &str| {
-            let name = format!("BERTH_TEST_S3_{name}");
-            std::env::var(&name)
-                .unwrap_or_else(|_| panic!("{name} is not set: run this by the bin `with-s3` of berth-e2e"))
-        };
-        let document = serde_json::json!({
-            "bucket": variable("BUCKET"),
-            "region": "us-east-1",
-            "regionendpoint": variable("ENDPOINT"),
-            "forcepathstyle": true,
-            "accesskey": variable("ACCESS_KEY"),
-            "secretkey": variable("SECRET_KEY"),
-            "rootdirectory": ulid::Ulid::generate().to_string(),
-        });
-        Self::s3(&serde_json::from_value(document).unwrap(), false).unwrap()
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 

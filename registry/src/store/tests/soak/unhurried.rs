@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -188,7 +188,7 @@ impl Driver for Unhurried {
         self.driver.walk().await
     }
 
-    async fn sweep(&self) -> Result<()> {
-        self.driver.sweep().await
+    async fn sweep(&self, age: Duration) -> Result<()> {
+        self.driver.sweep(age).await
     }
 }
