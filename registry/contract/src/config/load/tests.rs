@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::Duration;
-use crate::config::{InMemory, LogLevel, MinimumTls};
+use crate::config::{AzureCredentialsType, InMemory, LogLevel, MinimumTls};
 
 fn read(text: &str) -> (Config, Vec<Warning>) {
     load(Some(text), std::iter::empty()).unwrap()
@@ -155,7 +155,8 @@ fn what_would_let_someone_in_if_it_were_ignored_is_refused() {
         ("http: {tls: {certificate: c, key: k, letsencrypt: {email: a@b}}}", "http.tls.letsencrypt"),
         ("http: {net: unix}", "http.net"),
         ("http: {prefix: /x}", "http.prefix"),
-        ("storage: {gcs: {bucket: b}}", "storage.gcs"),
+        ("storage: {gcs: {bucket: b, credentials: {private_key: k}}}", "storage.gcs.credentials"),
+        ("storage: {azure: {accountname: a, container: c, skipverify: true}}", "storage.azure.skipverify"),
         ("storage: {s3: {bucket: b, skipverify: true}}", "storage.s3.skipverify"),
         ("storage: {s3: {bucket: b, accelerate: true}}", "storage.s3.accelerate"),
         ("proxy: {remoteurl: 'https://registry-1.docker.io'}", "proxy"),
@@ -200,6 +201,10 @@ fn keys_that_contradict_each_other_are_refused() {
     refusal("storage: {filesystem: {rootdirectory: /x}, s3: {bucket: b}}");
     refusal("storage: {s3: {bucket: b, accesskey: k}}");
     refusal("storage: {s3: {bucket: b, keyid: k}}");
+    refusal("storage: {gcs: {bucket: ''}}");
+    refusal("storage: {gcs: {bucket: b}, azure: {accountname: a, container: c}}");
+    refusal("storage: {azure: {accountname: a, container: c, credentials: {type: shared_key}}}");
+    refusal("storage: {azure: {accountname: a, container: c, credentials: {type: client_secret, clientid: i}}}");
     refusal("http: {secret: a, secretfile: /b}");
     refusal("http: {secret: ''}");
     refusal("http: {addr: a, addr: b}");
@@ -223,6 +228,21 @@ fn a_bucket_is_read_as_distribution_has_it() {
     let keys = "regionendpoint: 'https://minio:9000/', forcepathstyle: true";
     assert_eq!(bucket(keys).endpoint().as_deref(), Some("https://minio:9000"));
     assert_eq!(bucket("region: '', accesskey: '', secretkey: ''").region, None, "templates leave keys empty");
+}
+
+#[test]
+fn a_container_is_read_as_distribution_has_it() {
+    assert_eq!(refusal("storage: {azure: {container: c}}"), "configuration key storage.azure.accountname is missing");
+    let azure = |keys: &str| {
+        read(&format!("storage: {{azure: {{accountname: a, container: c, {keys}}}}}")).0.storage.azure.unwrap()
+    };
+    assert_eq!(azure("accountkey: a2V5").endpoint(), "https://a.blob.core.windows.net");
+    assert_eq!(azure("realm: core.chinacloudapi.cn").endpoint(), "https://a.blob.core.chinacloudapi.cn");
+    assert_eq!(azure("serviceurl: 'http://127.0.0.1:10000/a/'").endpoint(), "http://127.0.0.1:10000/a");
+    assert!(!format!("{:?}", azure("accountkey: a2V5")).contains("a2V5"));
+    let credentials =
+        azure("credentials: {type: client_secret, clientid: i, tenantid: t, secret: s}").credentials.unwrap();
+    assert_eq!(credentials.r#type, AzureCredentialsType::ClientSecret);
 }
 
 #[test]

@@ -20,7 +20,15 @@ struct Made {
 
 impl Made {
     fn image(n: usize) -> Self {
-        let blobs: Vec<usize> = (n..n + 3).map(|blob| blob % BLOBS).collect();
+        Self::of((n..n + 3).map(|blob| blob % BLOBS).collect())
+    }
+
+    /// An image with a blob that no other one has: its bytes are nobody's when it goes.
+    fn with_a_blob_of_its_own(n: usize) -> Self {
+        Self::of(vec![n % BLOBS, BLOBS + fastrand::usize(..1 << 40)])
+    }
+
+    fn of(blobs: Vec<usize>) -> Self {
         let contents: Vec<String> = blobs.iter().map(|blob| content(*blob)).collect();
         let contents: Vec<&[u8]> = contents.iter().map(String::as_bytes).collect();
         Self { kind: ManifestKind::OciManifest, bytes: image(&contents), blobs, children: Vec::new() }
@@ -120,7 +128,8 @@ impl Pusher {
         while self.world.goes_on() {
             let repo = fastrand::usize(..REPOSITORIES.len());
             match fastrand::u8(..100) {
-                0..30 => self.push(repo, Made::image(any())).await,
+                0..20 => self.push(repo, Made::image(any())).await,
+                20..30 => self.push(repo, Made::with_a_blob_of_its_own(any())).await,
                 30..42 => self.push(repo, Made::index(any())).await,
                 42..50 => self.push(repo, Made::over(vec![Made::index(any())])).await,
                 50..65 => self.push_referrer(repo).await,
