@@ -12,10 +12,10 @@
 
 pub mod argocd;
 pub mod audit;
+pub mod azurite;
 pub mod certificate;
 pub mod cluster;
 pub mod containerd_process;
-pub mod emulator;
 pub mod fragile_disk;
 pub mod http;
 pub mod image;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use berth_e2e::emulator::{Emulator, EmulatorProgram};
+use berth_e2e::azurite::Azurite;
 use berth_e2e::registry_process::{PASSWORD, RegistryProcess, Security, Storage, USER};
 use berth_e2e::replicas::Replicas;
 use berth_e2e::s3_server::{S3Program, S3Server};
@@ -57,13 +57,7 @@ async fn the_main_branch_over_plain_http_from_a_bucket_of_versitygw() -> Result<
 
 #[tokio::test]
 async fn the_main_branch_over_plain_http_from_a_container_of_azurite() -> Result<()> {
-    let server = Emulator::start(EmulatorProgram::Azurite).await?;
-    conforms("dev", Storage::In(&server.storage()), Security::None).await
-}
-
-#[tokio::test]
-async fn the_main_branch_over_plain_http_from_a_bucket_of_fake_gcs_server() -> Result<()> {
-    let server = Emulator::start(EmulatorProgram::FakeGcs).await?;
+    let server = Azurite::start().await?;
     conforms("dev", Storage::In(&server.storage()), Security::None).await
 }
 

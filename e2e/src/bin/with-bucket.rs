@@ -4,11 +4,11 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
-use berth_e2e::emulator::{Emulator, EmulatorProgram};
+use berth_e2e::azurite::Azurite;
 use berth_e2e::s3_server::S3Server;
 use serde_json::{Value, json};
 
-const USAGE: &str = "usage: with-bucket minio|versitygw|azurite|fake-gcs COMMAND…";
+const USAGE: &str = "usage: with-bucket minio|versitygw|azurite COMMAND…";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -18,12 +18,8 @@ async fn main() -> Result<ExitCode> {
     command.args(arguments);
     match server.as_str() {
         "azurite" => {
-            let emulator = Emulator::start(EmulatorProgram::Azurite).await?;
-            run(command, &server, &emulator.storage())
-        }
-        "fake-gcs" => {
-            let emulator = Emulator::start(EmulatorProgram::FakeGcs).await?;
-            run(command, &server, &emulator.storage())
+            let azurite = Azurite::start().await?;
+            run(command, &server, &azurite.storage())
         }
         _ => {
             let s3 = S3Server::start(server.parse()?)?;

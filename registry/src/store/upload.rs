@@ -5,6 +5,7 @@
 //! Two requests for the same offset make two branches, and whoever goes on chooses one: nothing is overwritten. Publishing
 //! joins the segments of one branch under a fresh name.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use berth_oci::{Algorithm, Digest, Hasher, RepositoryName};
@@ -308,19 +309,38 @@ impl Progress {
         (end == 0).then_some(branch)
     }
 
-    /// The state after all that was stored on top of `state`; of two branches, the one whose next segment is longer.
+    /// The state after all that was stored on top of `state`; of two branches, the one that reaches further: that a client goes on
+    /// with is not less than what it was told is stored, whatever else arrived late.
     fn newest(&self, state: &UploadState) -> UploadState {
         let mut newest = state.clone();
+        let reach = self.reach();
         let next = |of: &UploadState| {
             let follows = |segment: &&Segment| {
                 segment.name.before == of.head() && segment.name.start == of.offset() && segment.size > 0
             };
-            self.segments.iter().filter(follows).max_by_key(|segment| (segment.size, segment.name.attempt)).copied()
+            let reach = |segment: &&Segment| (reach.get(&segment.name.attempt).copied(), segment.name.attempt);
+            self.segments.iter().filter(follows).max_by_key(reach).copied()
         };
         while let Some(segment) = next(&newest) {
             newest = newest.after_unhashed(segment.name.attempt, segment.size);
         }
         newest
+    }
+
+    /// For each segment where the longest branch ends that goes through it.
+    fn reach(&self) -> HashMap<Ulid, u64> {
+        let mut reach: HashMap<Ulid, u64> = HashMap::new();
+        let mut segments: Vec<&Segment> = self.segments.iter().filter(|segment| segment.size > 0).collect();
+        // Whatever follows a segment comes before it here.
+        segments.sort_unstable_by_key(|segment| std::cmp::Reverse(segment.name.start));
+        for segment in segments {
+            let own = reach.entry(segment.name.attempt).or_default();
+            *own = segment.end().max(*own);
+            let end = *own;
+            let before = reach.entry(segment.name.before).or_default();
+            *before = end.max(*before);
+        }
+        reach
     }
 
     fn keys(&self, state: &UploadState) -> Vec<Key> {

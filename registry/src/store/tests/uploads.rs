@@ -13,6 +13,7 @@ on_every_driver! {
     a_cancelled_upload_is_unknown
     an_expired_upload_is_unknown_and_swept
     two_chunks_at_one_offset_make_two_branches_and_either_can_be_finished
+    a_chunk_that_arrives_late_takes_nothing_back_that_was_acknowledged
 }
 
 async fn chunks_make_a_blob_and_leave_no_segments(store: Store) {
@@ -153,4 +154,21 @@ async fn two_chunks_at_one_offset_make_two_branches_and_either_can_be_finished(s
         }
     }
     panic!("nobody could finish");
+}
+
+async fn a_chunk_that_arrives_late_takes_nothing_back_that_was_acknowledged(store: Store) {
+    let first = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
+    // Its client has given it up: it asked, was told that nothing had come, and goes on with smaller chunks.
+    let meanwhile = async {
+        let mut state = first.clone();
+        for chunk in [&b"one "[..], b"two ", b"three"] {
+            state = store.append(&state, None, body(chunk)).await.unwrap();
+        }
+        Ok(Bytes::from_static(b"one two th"))
+    };
+    let late = std::pin::pin!(stream::once(meanwhile));
+    store.append(&first, None, late).await.unwrap();
+    let newest = store.upload_status(&first).await.unwrap();
+    assert_eq!(newest.offset(), 13);
+    store.finish_upload(&newest, None, body(b""), &digest_of(b"one two three")).await.unwrap();
 }
