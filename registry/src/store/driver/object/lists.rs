@@ -133,8 +133,13 @@ fn pages_of(
 }
 
 /// What a list that comes after anything that a client says can begin with: no store takes control characters, or more than a
-/// kilobyte. The names that are listed are of printable ASCII, and `~` never stands in them twice.
+/// kilobyte, and some take no `..` between slashes. The names that are listed are of printable ASCII without a slash, they begin
+/// with none of `-`, `.` and `/`, and `~` never stands in them twice.
 fn offset(after: &str) -> String {
+    if after.starts_with('.') {
+        return String::new();
+    }
+    let after = after.split_inclusive('/').next().unwrap_or_default();
     let printable = after.find(|c: char| !matches!(c, ' '..='~')).unwrap_or(after.len());
     let (kept, rest) = after.split_at(printable.min(LONGEST_OFFSET));
     let is_past_all = rest.chars().next().is_some_and(|c| c > '~');
@@ -177,7 +182,8 @@ mod tests {
     #[test]
     fn a_list_begins_after_whatever_a_client_says() {
         assert_eq!(offset("v1.0"), "v1.0");
-        assert_eq!(offset("a//b?"), "a//b?");
+        assert_eq!(offset("a//b?"), "a/");
+        assert_eq!(offset("../b"), "", "everything comes after it");
         assert_eq!(offset("v1\0more"), "v1", "everything that begins with v1 and goes on comes after it");
         assert_eq!(offset("v1é"), "v1~~", "nothing that begins with v1 does");
         assert_eq!(offset(&"x".repeat(2000)).len(), LONGEST_OFFSET);
