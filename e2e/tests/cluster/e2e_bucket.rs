@@ -38,7 +38,7 @@ async fn two_pods_on_a_bucket_lose_no_pull_and_another_registry_on_it_finds_the_
         ensure!(registry.storage().await? == honoured(true), "{:?}", registry.storage().await?);
         has_a_budget(namespace).await?;
         loses_no_pull(&registry).await?;
-        a_new_key_takes_effect_at_a_restart(&registry).await?;
+        a_restart_replaces_the_pods(&registry).await?;
 
         push(&registry.client().await?, "app", "kept", &speaking("kept")?).await?;
         // The bucket is nobody's to delete, whatever the policy.
@@ -215,8 +215,8 @@ async fn says_what_its_pod_found(registry: &ManagedRegistry<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A running pod keeps the key it has. The restart that documents recommend after a change is not undone by the operator.
-async fn a_new_key_takes_effect_at_a_restart(registry: &ManagedRegistry<'_>) -> Result<()> {
+/// The restart that documents recommend after a change of the key is not undone by the operator.
+async fn a_restart_replaces_the_pods(registry: &ManagedRegistry<'_>) -> Result<()> {
     let before: BTreeSet<_> = registry.pods().await?.iter().map(kube::ResourceExt::uid).collect();
     let namespace = registry.namespace.name.as_str();
     run("kubectl", &["-n", namespace, "rollout", "restart", "deployment/images"])?;

@@ -109,6 +109,7 @@ pub(crate) async fn histories(client: Client, count: u64, seed: u64, storage_fai
     }
     ensure!(summary.unknown > 0, "no request was interrupted: the test has lost its teeth");
     ensure!(summary.found_out * 10 > summary.falsified, "false answers are not found out: {summary}");
+    ensure!(summary.put_while_deleted as u64 <= 1 + summary.histories / 20, "the exception is no exception: {summary}");
     Ok(summary.to_string())
 }
 
@@ -326,7 +327,7 @@ fn with_false_answers(operations: &[Operation], key: Key, random: &mut Rng) -> (
         let others: Vec<Value> =
             values.iter().copied().filter(|value| falsified[**number].effect != Effect::Read(*value)).collect();
         falsified[**number].effect = Effect::Read(others[random.usize(..others.len())]);
-        explain(&falsified).is_err()
+        explain(&falsified).is_err() && explain(&with_deletions_while_put(&falsified)).is_err()
     });
     (reads.len(), found_out.count())
 }

@@ -113,6 +113,7 @@ pub struct Storage {
     /// Deletion through the API.
     pub delete: Delete,
     /// Sending clients to the bucket.
+    #[serde(skip_serializing_if = "Redirect::is_default")]
     pub redirect: Redirect,
     /// Housekeeping.
     pub maintenance: Maintenance,
@@ -120,12 +121,12 @@ pub struct Storage {
 
 impl Storage {
     /// Whether who pulls a blob is sent to the bucket for its bytes. Where the file does not say: if everybody reaches it, because
-    /// it is Amazon's, Google's or Microsoft's own, or because the file says where pullers reach it.
+    /// it is Amazon's own, or because the file says where pullers reach it.
     pub fn redirects(&self) -> bool {
         let is_reached = match (&self.s3, &self.gcs, &self.azure) {
             (Some(s3), ..) => s3.regionendpoint.is_none() || s3.redirectendpoint.is_some(),
-            (_, Some(_), _) => true,
-            (_, _, Some(azure)) => azure.serviceurl.is_none(),
+            // Signing may take a request for each, or a clock that agrees with theirs: it must be wanted.
+            (_, Some(_), _) | (_, _, Some(_)) => false,
             (None, None, None) => return false,
         };
         self.redirect.disable.map_or(is_reached, |disable| !disable)
@@ -151,6 +152,12 @@ pub struct Redirect {
     /// Whether every byte passes through the registry. Default: see [`Storage::redirects`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable: Option<bool>,
+}
+
+impl Redirect {
+    const fn is_default(&self) -> bool {
+        self.disable.is_none()
+    }
 }
 
 /// `storage.filesystem`

@@ -50,8 +50,8 @@ impl Store {
     /// When storage fails. What was removed before stays removed.
     pub async fn sweep_remains(&self) -> Result<usize> {
         let intents = self.sweep_intents().await?;
-        self.sweep_hints().await?;
         self.driver.sweep(self.upload_age + EXPIRY_SLACK).await?;
+        self.sweep_hints().await?;
         Ok(intents)
     }
 

@@ -128,14 +128,15 @@ impl Store {
         back_reference: &BackReferenceName,
     ) -> Result<()> {
         let key = tag_key(repository, &back_reference.tag);
-        while let Some(bytes) = self.read_tag(&key).await? {
+        for _ in 0..MOST_TRIES {
+            let Some(bytes) = self.read_tag(&key).await? else { return Ok(()) };
             let (named, name) = parse(&key, &bytes)?;
             let has_moved_on = named != *digest || name.record != back_reference.record;
             if has_moved_on || self.driver.remove_tag_if(&key, &bytes).await? {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        Err(StoreError::other(format!("remove {key}"), "it is written over faster than it can be removed"))
     }
 
     async fn read_tag(&self, key: &Key) -> Result<Option<Bytes>> {

@@ -93,7 +93,9 @@ pub struct S3 {
     pub redirect: Option<Redirect>,
 }
 
-/// Whether who pulls is sent to the bucket.
+/// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes and for
+/// that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` without `endpoint`,
+/// because everybody reaches Amazon, else `Never`.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Redirect {
     /// For each large blob.

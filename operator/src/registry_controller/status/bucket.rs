@@ -31,7 +31,12 @@ pub fn finding(pass: &Pass<'_>, validated: &ValidatedRegistry) -> Finding {
     }
     match conditional_overwrite(pass) {
         None => Finding::new(type_, Truth::Unknown, "NotLookedAt", "no pod has looked at the bucket yet"),
-        Some(true) => Finding::new(type_, true, "Probed", "the bucket keeps everything that a registry asks of it"),
+        Some(true) => Finding::new(
+            type_,
+            true,
+            "Probed",
+            "the bucket keeps what a registry relies on, as far as trying can show: writes, reads, lists, deletions, uploads in parts, writes on a condition",
+        ),
         Some(false) => Finding::new(
             type_,
             true,
@@ -62,7 +67,10 @@ pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &Valida
 
 /// That the Secret with the access key, or a key in it, is not there: the kubelet cannot make the container's environment.
 pub fn access_key_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
-    let key = bucket.access_key.as_ref().filter(|key| kubelet_says.contains(&key.secret))?;
+    let key = bucket.access_key.as_ref().filter(|key| {
+        let missing = [format!("secret \"{}\" not found", key.secret), format!("/{}", key.secret)];
+        missing.iter().any(|sign| kubelet_says.contains(sign))
+    })?;
     Some(Problem::stalled(
         pods::REFERENCE_NOT_FOUND,
         format!(
@@ -74,7 +82,9 @@ pub fn access_key_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Optio
 
 /// That the authorities for the bucket's certificate are not there: the kubelet cannot mount them.
 pub fn authorities_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
-    if !kubelet_says.contains("volume \"bucket\"") {
+    // A cache that is not filled yet says other things, and gets over it.
+    let is_missing = kubelet_says.contains("not found") || kubelet_says.contains("references non-existent");
+    if !kubelet_says.contains("volume \"bucket\"") || !is_missing {
         return None;
     }
     let (field, kind, name, key) = match bucket.authorities.as_ref()? {

@@ -76,8 +76,10 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
                 ),
             ))
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            let access_key = validated.bucket().and_then(|bucket| bucket::access_key_missing(&message, bucket));
+        reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
+            let is_of_config = reason == "CreateContainerConfigError";
+            let bucket = validated.bucket().filter(|_| is_of_config);
+            let access_key = bucket.and_then(|bucket| bucket::access_key_missing(&message, bucket));
             Some(access_key.unwrap_or_else(|| {
                 Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}"))
             }))

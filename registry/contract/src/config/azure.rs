@@ -82,6 +82,16 @@ impl Azure {
             Some("storage.azure.container is empty: name the container")
         } else {
             match credentials.r#type {
+                AzureCredentialsType::DefaultCredentials if is_whole.contains(&true) => Some(
+                    "storage.azure.credentials has clientid, tenantid or secret: set its type to client_secret, or leave them out for \
+                     what the platform gives",
+                ),
+                AzureCredentialsType::DefaultCredentials if self.credentials.is_some() && self.accountkey.is_some() => {
+                    Some("storage.azure.accountkey and storage.azure.credentials exclude each other: leave out one")
+                }
+                AzureCredentialsType::ClientSecret if self.accountkey.is_some() => {
+                    Some("storage.azure.accountkey and storage.azure.credentials exclude each other: leave out one")
+                }
                 AzureCredentialsType::ClientSecret if is_whole.contains(&false) => Some(
                     "storage.azure.credentials of type client_secret need clientid, tenantid and secret: give all three",
                 ),

@@ -27,7 +27,7 @@ use super::{Content, Driver, Honoured, Page, Stage, UnfitError, in_order};
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, Prefix};
 use advice::{Bucket, Provider};
-use error::failed;
+use error::{failed, is_conflict};
 use multiparts::Signed;
 use open::Credentials;
 use stage::ObjectStage;
@@ -140,7 +140,8 @@ impl Driver for Object {
     }
 
     async fn duplicate(&self, from: &Key, to: &Key, size: u64) -> Result<bool> {
-        if size > COPIED_AT_ONCE || !self.class.is_empty() {
+        // Microsoft's may answer before the copy is made, and what it is made from may be removed next.
+        if size > COPIED_AT_ONCE || !self.class.is_empty() || self.bucket.provider == Provider::Azure {
             return self.join(std::slice::from_ref(from), to).await;
         }
         let copied = found(self.objects.copy(&self.path(from)?, &self.path(to)?).await);
@@ -235,8 +236,9 @@ impl Driver for Object {
         let options = PutOptions { mode, ..PutOptions::default() };
         match self.put_once(&self.path(tag)?, PutPayload::new(), options).await {
             Ok(_) => Ok(true),
-            // Somebody has written since, or does so this moment (409 `ConditionalRequestConflict`).
-            Err(ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. }) => Ok(false),
+            // Somebody has written since, or does so this moment.
+            Err(ObjectError::Precondition { .. }) => Ok(false),
+            Err(error) if is_conflict(&error) => Ok(false),
             Err(error) => Err(failed(format_args!("write {tag}"), error)),
         }
     }

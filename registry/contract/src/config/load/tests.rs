@@ -205,6 +205,10 @@ fn keys_that_contradict_each_other_are_refused() {
     refusal("storage: {gcs: {bucket: b}, azure: {accountname: a, container: c}}");
     refusal("storage: {azure: {accountname: a, container: c, credentials: {type: shared_key}}}");
     refusal("storage: {azure: {accountname: a, container: c, credentials: {type: client_secret, clientid: i}}}");
+    refusal("storage: {azure: {accountname: a, container: c, credentials: {clientid: i}}}");
+    refusal(
+        "storage: {azure: {accountname: a, container: c, accountkey: k, credentials: {type: default_credentials}}}",
+    );
     refusal("http: {secret: a, secretfile: /b}");
     refusal("http: {secret: ''}");
     refusal("http: {addr: a, addr: b}");

@@ -2,7 +2,7 @@
 
 use object_store::Error as ObjectError;
 
-use super::error::{code, element, texts};
+use super::error::{code, element, reason, texts};
 
 /// Whose API it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,7 @@ impl Bucket {
         if let Some(advice) = code(error).and_then(|code| self.advice_on(&code, error, doing)) {
             return advice;
         }
-        // The last of them is what happened; the others say where that was noticed.
-        let reason = texts(error).last().unwrap_or_default();
+        let reason = reason(error);
         match error {
             // A redirect, which a bucket's own region would not answer with.
             _ if reason.contains("without LOCATION") => self.other_region(None),
@@ -77,7 +76,7 @@ impl Bucket {
 
     /// What to do when there are no credentials to begin with.
     pub(super) fn without_credentials(&self, error: &ObjectError) -> String {
-        let reason = texts(error).last().unwrap_or_default();
+        let reason = reason(error);
         let given = match self.provider {
             Provider::S3 => {
                 "give storage.s3.accesskey and storage.s3.secretkey, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -174,7 +173,9 @@ mod tests {
     #[test]
     fn what_has_no_code_is_told_as_it_happened() {
         assert!(advice(Provider::S3, "connection refused").ends_with("connection refused"));
-        let other = advice(Provider::S3, "400 <Error><Code>Odd</Code></Error>");
-        assert_eq!(other, "the store refuses to write in the bucket b: 400 <Error><Code>Odd</Code></Error>");
+        let other = "400 <?xml version=\"1.0\"?>\n<Error><Code>Odd</Code><Message>No\nway</Message><RequestId>1</RequestId></Error>";
+        assert_eq!(advice(Provider::S3, other), "the store refuses to write in the bucket b: Odd: No way");
+        let page = advice(Provider::S3, &format!("<html>\n{}\n</html>", "x".repeat(1000)));
+        assert!(page.len() < 400 && !page.contains('\n'), "{page}");
     }
 }

@@ -59,7 +59,11 @@ fn builder(config: &Azure) -> Result<MicrosoftAzureBuilder, OpenBucketError> {
     let AzureCredentials { r#type, clientid, tenantid, secret } = config.credentials.clone().unwrap_or_default();
     Ok(match (r#type, &config.accountkey, clientid, tenantid, secret) {
         (AzureCredentialsType::ClientSecret, _, Some(client), Some(tenant), Some(secret)) => {
-            builder.with_client_secret_authorization(client, secret.0, tenant)
+            let builder = builder.with_client_secret_authorization(client, secret.0, tenant);
+            match variable("AZURE_AUTHORITY_HOST") {
+                Some(host) => builder.with_authority_host(host),
+                None => builder,
+            }
         }
         (_, Some(key), ..) => builder.with_access_key(&key.0),
         _ => PLATFORM.iter().fold(builder, |builder, (name, key)| match variable(name) {

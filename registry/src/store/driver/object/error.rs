@@ -46,6 +46,28 @@ pub(super) fn was_not_done(error: &ObjectError) -> bool {
     is_refused || transport.any(|error| error.kind() == HttpErrorKind::Connect)
 }
 
+/// Whether somebody else writes to the same object at this moment. There are other reasons for a 409, which stay.
+pub(super) fn is_conflict(error: &ObjectError) -> bool {
+    matches!(code(error).as_deref(), Some("ConditionalRequestConflict" | "OperationAborted"))
+}
+
+/// What happened, in one line: what the store says of it, or else the innermost cause; the others say where that was noticed.
+pub(super) fn reason(error: &ObjectError) -> String {
+    match (element(error, "Code"), element(error, "Message")) {
+        (Some(code), Some(message)) => format!("{code}: {}", in_a_line(&message)),
+        (Some(code), None) => code,
+        (None, _) => in_a_line(&texts(error).last().unwrap_or_default()),
+    }
+}
+
+fn in_a_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(LONGEST_REASON).collect()
+}
+
+/// In characters. What stands between us and a store may answer with a page.
+const LONGEST_REASON: usize = 300;
+
 /// Whether the answer began to come and did not end.
 pub(super) fn broke_off(error: &ObjectError) -> bool {
     let mut transport = chain(error).filter_map(|error| error.downcast_ref::<HttpError>());

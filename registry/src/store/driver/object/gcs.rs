@@ -14,9 +14,8 @@ use super::open::{OpenBucketError, client, credentials, never, patient, root, va
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
     pub(crate) fn gcs(config: &Gcs, redirects: bool) -> Result<Self, OpenBucketError> {
-        let mut builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(&config.bucket)
-            .with_client_options(client(None)?.with_allow_http(true));
+        let mut builder =
+            GoogleCloudStorageBuilder::new().with_bucket_name(&config.bucket).with_client_options(client(None)?);
         if let Some(keyfile) = &config.keyfile {
             builder = builder.with_service_account_path(keyfile.to_string_lossy());
         } else if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS") {
@@ -28,7 +27,7 @@ impl Object {
         Ok(Self {
             credentials: Some(credentials(objects.credentials())),
             pages: Some(Arc::clone(&objects) as _),
-            // A lifecycle rule of the bucket aborts what was not finished.
+            // What was not finished is left to a lifecycle rule of the bucket.
             signed: None,
             pullers: redirects.then(|| Arc::clone(&objects) as Arc<dyn Signer>),
             objects,

@@ -39,9 +39,11 @@ impl Object {
             names.truncate(count);
             return Ok(names);
         }
-        // The byte after the slash: past everything in the directory `after`.
-        let end = if is_of_directories { "0" } else { "" };
-        let offset = after.map(|after| format!("{}{end}", offset(after)));
+        let offset = after.map(|after| {
+            let offset = offset(after);
+            // The byte after the slash: past everything in the directory `after`.
+            if is_of_directories && offset == after { format!("{offset}0") } else { offset }
+        });
         let names_in = |listed: &ListResult| {
             let mut names = if is_of_directories { directories_in(listed) } else { objects_in(listed, prefix) };
             names.retain(comes_after);

@@ -61,10 +61,11 @@ impl Object {
                     tracing::info!(key, "an upload in parts that nobody finished was aborted");
                 }
             }
-            if !listed.is_truncated {
+            let next = (listed.next_key_marker, listed.next_upload_id_marker);
+            if !listed.is_truncated || next == markers {
                 return Ok(());
             }
-            markers = (listed.next_key_marker, listed.next_upload_id_marker);
+            markers = next;
         }
     }
 }
@@ -96,13 +97,15 @@ impl Signed {
         let options = SignedUrlOptions::new().with_query(query.iter().copied());
         let url = self.signer.signed_url_opts(method.clone(), path, SIGNATURE_LASTS, &options).await;
         let url = url.map_err(|error| failed(&doing, error))?;
-        let request = http::Request::builder().method(method).uri(String::from(url)).body(HttpRequestBody::empty());
+        let request =
+            http::Request::builder().method(method.clone()).uri(String::from(url)).body(HttpRequestBody::empty());
         let request = request.map_err(|error| StoreError::other(&doing, error))?;
         let answer = self.http.execute(request).await.map_err(|error| StoreError::other(&doing, error))?;
         let status = answer.status();
         let body = answer.into_body().bytes().await.map_err(|error| StoreError::other(&doing, error))?;
         // One that is gone has ended meanwhile.
-        if status.is_success() || status == http::StatusCode::NOT_FOUND {
+        let has_ended = method == Method::DELETE && status == http::StatusCode::NOT_FOUND;
+        if status.is_success() || has_ended {
             Ok(body)
         } else {
             Err(StoreError::other(&doing, format!("{status}: {}", String::from_utf8_lossy(&body))))

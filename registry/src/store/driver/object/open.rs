@@ -28,8 +28,9 @@ pub enum OpenBucketError {
 
 /// For a connection to be made.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
-/// For the next bytes of an answer. There is no limit for a whole one: a blob takes as long as its reader.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// For a request to be sent and its answer to begin, and then for each next piece of that. There is no limit for a whole answer: a
+/// blob takes as long as its reader.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// A connection that nobody uses is closed before the store might do it: a request that is on its way at that moment is lost, and
 /// some are not sent again.
 const IDLE_FOR: Duration = Duration::from_secs(15);

@@ -91,9 +91,10 @@ impl Probe<'_> {
             if raced.iter().all(|raced| matches!(raced, Raced::NotImplemented)) {
                 return Ok(false);
             }
-            let winners = raced.iter().filter(|raced| matches!(raced, Raced::Won)).count();
-            if winners > 0 {
-                return Ok(winners == 1);
+            let count = |is: fn(&Raced) -> bool| raced.iter().filter(|raced| is(raced)).count();
+            match (count(|raced| matches!(raced, Raced::Won)), count(|raced| matches!(raced, Raced::Lost))) {
+                (0, _) | (1, 0) => {} // Nothing was learned: the others never came to race.
+                (winners, _) => return Ok(winners == 1),
             }
             last = raced.into_iter().find_map(|raced| match raced {
                 Raced::Unknown(error) => Some(error),

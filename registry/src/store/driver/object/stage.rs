@@ -105,7 +105,7 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         if let (Some(mut upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) {
-            // What cannot be aborted now is the business of the bucket's lifecycle rule.
+            // What cannot be aborted now is swept, or the business of the bucket's lifecycle rule.
             runtime.spawn(async move { upload.abort().await });
         }
     }
