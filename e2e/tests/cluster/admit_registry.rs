@@ -288,6 +288,7 @@ pub(crate) fn accepted() -> Vec<Value> {
                 "serverSideEncryption": {"kms": {"keyID": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"}},
                 "storageClass": "INTELLIGENT_TIERING",
                 "caBundle": {"configMapKeyRef": {"name": "authority", "key": "ca.pem"}},
+                "redirect": "Always",
             }},
             "replicas": 3,
             "podTemplate": {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
-    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction, TopologySpreadConstraint,
-    Volume, VolumeMount,
+    PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction,
+    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -88,7 +88,7 @@ fn pod(registry: &ValidatedRegistry, server_secret: &str) -> PodSpec {
         image_pull_secrets: some(secrets.collect()),
         node_selector: Some(template.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: some(template.tolerations.clone()),
-        affinity: template.affinity.clone(),
+        affinity: template.affinity.clone().or_else(|| apart(registry)),
         topology_spread_constraints: some(spread(registry)),
         priority_class_name: template.priority_class_name.clone(),
         termination_grace_period_seconds: Some(drain.saturating_add(PRE_STOP_SECONDS + MARGIN_SECONDS)),
@@ -276,23 +276,45 @@ fn resources(wish: Option<&Resources>) -> ResourceRequirements {
     }
 }
 
-/// Over nodes and zones where that is possible; a pod that cannot be spread runs all the same.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Over nodes where that is possible; a pod that cannot be spread runs all the same. A second constraint, of zones, would turn this
+/// one off wherever nodes have no zone: the scheduler scores only nodes that have every label that a pod's constraints name.
 fn spread(registry: &ValidatedRegistry) -> Vec<TopologySpreadConstraint> {
     let wish = &registry.pod_template.topology_spread_constraints;
     if !wish.is_empty() || registry.replicas < 2 {
         return wish.clone();
     }
-    ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-        .map(|key| TopologySpreadConstraint {
-            topology_key: key.into(),
-            max_skew: 1,
-            when_unsatisfiable: "ScheduleAnyway".into(),
-            label_selector: Some(registry.owner.selector()),
-            // Only pods of the same rollout count, so that a rollout does not end lopsided.
-            match_label_keys: Some(vec!["pod-template-hash".into()]),
-            ..Default::default()
-        })
-        .into()
+    vec![TopologySpreadConstraint {
+        topology_key: "kubernetes.io/hostname".into(),
+        max_skew: 1,
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(registry.owner.selector()),
+        match_label_keys: Some(of_one_rollout()),
+        ..Default::default()
+    }]
+}
+
+/// In different zones, where there are zones.
+fn apart(registry: &ValidatedRegistry) -> Option<Affinity> {
+    if !registry.pod_template.topology_spread_constraints.is_empty() || registry.replicas < 2 {
+        return None;
+    }
+    let term = PodAffinityTerm {
+        topology_key: ZONE.into(),
+        label_selector: Some(registry.owner.selector()),
+        match_label_keys: Some(of_one_rollout()),
+        ..Default::default()
+    };
+    let preferred = vec![WeightedPodAffinityTerm { weight: 100, pod_affinity_term: term }];
+    let pod_anti_affinity =
+        PodAntiAffinity { preferred_during_scheduling_ignored_during_execution: Some(preferred), ..Default::default() };
+    Some(Affinity { pod_anti_affinity: Some(pod_anti_affinity), ..Default::default() })
+}
+
+/// Only pods of the same rollout count, so that a rollout does not end lopsided.
+fn of_one_rollout() -> Vec<String> {
+    vec!["pod-template-hash".into()]
 }
 
 const fn pull_policy(policy: PullPolicy) -> &'static str {

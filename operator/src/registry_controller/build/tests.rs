@@ -104,7 +104,11 @@ fn a_bucket_is_served_by_several_pods_that_replace_each_other_and_mount_no_volum
     assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
     assert_eq!(serde_json::to_value(disruption_budget).unwrap()["spec"]["maxUnavailable"], 1);
     let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["topologySpreadConstraints"][0]["topologyKey"], "kubernetes.io/hostname");
+    let spread = pod["topologySpreadConstraints"].as_array().unwrap();
+    assert_eq!(spread.len(), 1, "another label would turn it off on nodes that lack that");
+    assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname");
+    let apart = &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    assert_eq!(apart["podAffinityTerm"]["topologyKey"], "topology.kubernetes.io/zone");
     assert!(claim.is_none() && !pod["volumes"].to_string().contains("persistentVolumeClaim"));
     let names: Vec<&Value> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
     assert_eq!(names, ["config", "secrets", "bucket"]);
