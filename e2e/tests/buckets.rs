@@ -172,9 +172,9 @@ async fn an_image_of_five_layers_is_pushed_with_fewer_requests_to_the_bucket_tha
     Ok(())
 }
 
-/// Requests of each step, at most. How many lists a push takes depends a little on which of its blobs come first; a pull lists the
-/// links of each blob.
-const MOST: [u64; 4] = [125, 2, 2, 14];
+/// Requests of each step, at most. How many lists a push takes depends a little on which of its blobs come first, and the sweep that a
+/// registry begins with may still be at its own; a pull lists the links of each blob.
+const MOST: [u64; 4] = [132, 2, 2, 14];
 
 /// What crane's push and pull of an image cost, and asking for its digest.
 async fn requests(host: &str, proxy: &S3Proxy) -> Result<Vec<(&'static str, BTreeMap<&'static str, u64>)>> {
