@@ -208,14 +208,18 @@ impl Driver for Object {
     }
 
     async fn remove(&self, keys: &[Key]) -> Result<()> {
-        let paths: Vec<_> = keys.iter().map(|key| self.path(key).map(Ok)).collect::<Result<_>>()?;
-        let doing = || format!("remove {}", keys.first().map(ToString::to_string).unwrap_or_default());
+        let paths: Vec<Path> = keys.iter().map(|key| self.path(key)).collect::<Result<_>>()?;
         // Where the store can, a thousand in one request.
-        let mut removed = self.objects.delete_stream(futures::stream::iter(paths).boxed());
-        while let Some(removed) = removed.next().await {
-            found(removed).map_err(|error| failed(doing(), error))?;
-        }
-        Ok(())
+        let remove = || async {
+            let paths = futures::stream::iter(paths.clone()).map(Ok);
+            let mut removed = self.objects.delete_stream(paths.boxed());
+            while let Some(removed) = removed.next().await {
+                found(removed)?;
+            }
+            Ok(())
+        };
+        let doing = || format!("remove {}", keys.first().map(ToString::to_string).unwrap_or_default());
+        tries::whole(remove).await.map_err(|error| failed(doing(), error))
     }
 
     async fn replace(&self, tag: &Key, value: Bytes) -> Result<()> {
