@@ -155,7 +155,7 @@ const MOST_KNOWN: usize = 1_000_000;
 /// Keys that one batch names.
 const BATCH: usize = 10_000;
 /// Keys that are removed at a time.
-const REMOVED_AT_ONCE: usize = 1000;
+pub(super) const REMOVED_AT_ONCE: usize = 1000;
 /// Requests that are under way at the same time.
 const PARALLEL: usize = 16;
 

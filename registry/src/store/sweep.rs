@@ -9,11 +9,10 @@ use futures::TryStreamExt;
 use ulid::Ulid;
 
 use super::Store;
+use super::collect::REMOVED_AT_ONCE;
 use super::error::Result;
 use super::layout::{Key, Prefix, RecordName, decode};
 
-/// Keys that are removed at a time.
-const REMOVED_AT_ONCE: usize = 1000;
 /// A location is refused when it expires; its segments are removed a little later.
 const EXPIRY_SLACK: Duration = Duration::from_hours(1);
 /// How long after its end an upload may still be there: replicas look for such once a day.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use berth_contract::config::{Azure, AzureCredentials, AzureCredentialsType};
-use object_store::Attributes;
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
-use super::open::{OpenBucketError, client, credentials, never, patient, root, variable};
+use super::open::{OpenBucketError, client, credentials, never, patient, variable};
 
 /// What the platform tells of the identity that it gives
 /// (<https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>).
@@ -28,18 +27,13 @@ impl Object {
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
         let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
+        let credentials = credentials(objects.credentials());
+        let bucket = Bucket { provider: Provider::Azure, name: config.container.clone() };
         Ok(Self {
-            credentials: Some(credentials(objects.credentials())),
-            pages: Some(Arc::clone(&objects) as _),
             // Blocks that nobody put together are gone after a week.
             signed: None,
             pullers: redirects.then(|| Arc::clone(&objects) as Arc<dyn Signer>),
-            objects,
-            once: Arc::new(once),
-            bucket: Bucket { provider: Provider::Azure, name: config.container.clone() },
-            ignores_conditions: Arc::default(),
-            root: root(config.rootdirectory.as_deref()),
-            class: Attributes::default(),
+            ..Self::opened(objects, once, credentials, bucket, config.rootdirectory.as_deref())
         })
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use berth_contract::config::Gcs;
-use object_store::Attributes;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
-use super::open::{OpenBucketError, client, credentials, never, patient, root, variable};
+use super::open::{OpenBucketError, client, credentials, never, patient, variable};
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
@@ -24,18 +23,13 @@ impl Object {
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
         let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
+        let credentials = credentials(objects.credentials());
+        let bucket = Bucket { provider: Provider::Gcs, name: config.bucket.clone() };
         Ok(Self {
-            credentials: Some(credentials(objects.credentials())),
-            pages: Some(Arc::clone(&objects) as _),
             // What was not finished is left to a lifecycle rule of the bucket.
             signed: None,
             pullers: redirects.then(|| Arc::clone(&objects) as Arc<dyn Signer>),
-            objects,
-            once: Arc::new(once),
-            bucket: Bucket { provider: Provider::Gcs, name: config.bucket.clone() },
-            ignores_conditions: Arc::default(),
-            root: root(config.rootdirectory.as_deref()),
-            class: Attributes::default(),
+            ..Self::opened(objects, once, credentials, bucket, config.rootdirectory.as_deref())
         })
     }
 }

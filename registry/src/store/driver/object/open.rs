@@ -7,10 +7,11 @@ use std::time::Duration;
 use std::{fs, io};
 
 use async_trait::async_trait;
-use object_store::{Certificate, ClientOptions, CredentialProvider, RetryConfig};
+use object_store::list::PaginatedListStore;
+use object_store::{Attributes, Certificate, ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
 
-#[cfg(test)]
 use super::Object;
+use super::advice::Bucket;
 
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +76,34 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// What all names begin with: nothing, or a directory with its slash.
-pub(super) fn root(directory: Option<&str>) -> String {
+fn root(directory: Option<&str>) -> String {
     match directory.unwrap_or_default().trim_matches('/') {
         "" => String::new(),
         directory => format!("{directory}/"),
+    }
+}
+
+impl Object {
+    /// What is the same for every provider: one that asks patiently, and one that asks `once`.
+    pub(super) fn opened<S: ObjectStore + PaginatedListStore>(
+        objects: Arc<S>,
+        once: S,
+        credentials: Arc<dyn Credentials>,
+        bucket: Bucket,
+        directory: Option<&str>,
+    ) -> Self {
+        Self {
+            credentials: Some(credentials),
+            pages: Some(Arc::clone(&objects) as _),
+            signed: None,
+            pullers: None,
+            objects,
+            once: Arc::new(once),
+            bucket,
+            ignores_conditions: Arc::default(),
+            root: root(directory),
+            class: Attributes::default(),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use object_store::{Attribute, Attributes};
 use super::Object;
 use super::advice::{Bucket, Provider};
 use super::multiparts::Signed;
-use super::open::{OpenBucketError, client, credentials, never, patient, root, variable};
+use super::open::{OpenBucketError, client, credentials, never, patient, variable};
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
@@ -23,17 +23,13 @@ impl Object {
         let signed = Signed { signer: Arc::clone(&objects) as _, http: http(config)? };
         let pullers = redirects.then(|| pullers(config, &variable, &objects)).transpose()?;
         let class = config.storageclass.clone();
+        let credentials = credentials(objects.credentials());
+        let bucket = Bucket { provider: Provider::S3, name: config.bucket.clone() };
         Ok(Self {
-            credentials: Some(credentials(objects.credentials())),
-            pages: Some(Arc::clone(&objects) as _),
             signed: Some(signed),
             pullers,
-            objects,
-            once: Arc::new(once),
-            bucket: Bucket { provider: Provider::S3, name: config.bucket.clone() },
-            ignores_conditions: Arc::default(),
-            root: root(config.rootdirectory.as_deref()),
             class: class.map(|class| Attributes::from_iter([(Attribute::StorageClass, class)])).unwrap_or_default(),
+            ..Self::opened(objects, once, credentials, bucket, config.rootdirectory.as_deref())
         })
     }
 }
