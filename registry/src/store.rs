@@ -83,10 +83,10 @@ impl Store {
     /// When it cannot be used; the message says what to change.
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
         let store = match (&config.filesystem, bucket(config, config.redirects())?, &config.inmemory) {
-            (Some(filesystem), None, None) => Self::posix(&filesystem.rootdirectory)?,
+            (Some(filesystem), None, None) => Self::filesystem(filesystem)?,
             (None, Some(bucket), None) => Self::on(Arc::new(bucket)),
             (None, None, Some(_)) => Self::in_memory(),
-            (None, None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
+            (None, None, None) => Self::filesystem(&config::Filesystem::default())?,
             _ => return Err(OpenError::NotOne),
         };
         Ok(store.maintained_as(&config.maintenance))
@@ -116,6 +116,20 @@ impl Store {
     /// When the directory cannot be used.
     pub fn posix(root: &Path) -> std::result::Result<Self, driver::OpenPosixError> {
         Ok(Self::on(Arc::new(Posix::open(root)?)))
+    }
+
+    fn filesystem(filesystem: &config::Filesystem) -> std::result::Result<Self, driver::OpenPosixError> {
+        let posix = Posix::open(&filesystem.rootdirectory)?;
+        if filesystem.shared {
+            posix.share()?;
+        }
+        let staleness = posix.staleness();
+        if !staleness.is_zero() {
+            tracing::info!(
+                "the directory is on a network file system whose lists may be {staleness:?} old: collections wait for that"
+            );
+        }
+        Ok(Self::on(Arc::new(posix)))
     }
 
     /// Storage that ends with the process.

@@ -143,8 +143,9 @@ impl Store {
     /// # Errors
     /// When storage fails.
     pub async fn mount_blob(&self, to: &RepositoryName, digest: &Digest, from: &RepositoryName) -> Result<bool> {
-        for link in self.links(from, digest).await? {
-            if self.has_young(to, digest, link.size).await? || self.link_to_older(to, digest, link).await? {
+        let (own, links) = futures::try_join!(self.links(to, digest), self.links(from, digest))?;
+        for link in links {
+            if self.has_young(to, digest, &own, link.size).await? || self.link_to_older(to, digest, link).await? {
                 return Ok(true);
             }
         }
@@ -176,27 +177,48 @@ impl Store {
     /// Links bytes that are there already instead of those that came, which have been received and verified all the same:
     /// knowing a digest gives nobody the bytes.
     pub(super) async fn adopt(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
-        if self.has_young(repository, digest, size).await? {
+        let (own, hinted) = futures::try_join!(self.links(repository, digest), self.repositories_hinting_at(digest))?;
+        if self.has_young(repository, digest, &own, size).await? {
             return Ok(true);
         }
-        let mut candidates = vec![repository.clone()];
-        candidates
-            .extend(self.repositories_hinting_at(digest).await?.into_iter().filter(|hinted| hinted != repository));
-        for candidate in candidates {
-            for link in self.links(&candidate, digest).await? {
-                if link.size == size && self.link_to_older(repository, digest, link).await? {
-                    return Ok(true);
-                }
+        if self.link_to_one_of(repository, digest, own, size).await? {
+            return Ok(true);
+        }
+        for other in hinted.iter().filter(|hinted| *hinted != repository) {
+            let links = self.links(other, digest).await?;
+            if self.link_to_one_of(repository, digest, links, size).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn link_to_one_of(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        links: Vec<LinkName>,
+        size: u64,
+    ) -> Result<bool> {
+        for link in links.into_iter().filter(|link| link.size == size) {
+            if self.link_to_older(repository, digest, link).await? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
     /// Whether the repository has a link that is good enough to answer with: a manifest that comes soon will find it, and
-    /// relies on it by a check of its own. Pushing the same again and again adds nothing.
-    async fn has_young(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
-        let youngest = self.links(repository, digest).await?.into_iter().next();
-        let Some(link) = youngest.filter(|link| link.size == size && self.is_young(link.link)) else {
+    /// relies on it by a check of its own. Pushing the same again and again adds nothing. `links` are those it has, the youngest
+    /// first.
+    async fn has_young(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        links: &[LinkName],
+        size: u64,
+    ) -> Result<bool> {
+        let Some(link) = links.first().copied().filter(|link| link.size == size && self.is_young(link.link)) else {
             return Ok(false);
         };
         let key = link_key(repository, digest, link);

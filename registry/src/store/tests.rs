@@ -43,6 +43,7 @@ mod check;
 mod collect;
 mod dying;
 mod manifests;
+mod network;
 mod soak;
 mod the_dead;
 mod uploads;

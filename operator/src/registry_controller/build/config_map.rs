@@ -36,7 +36,10 @@ fn config(registry: &ValidatedRegistry) -> Config {
         version: Version::default(),
         log: Log { level: registry.log_level, formatter: LogFormatter::Json },
         storage: Storage {
-            filesystem: registry.bucket().is_none().then(|| Filesystem { rootdirectory: DATA.into() }),
+            filesystem: registry
+                .bucket()
+                .is_none()
+                .then(|| Filesystem { rootdirectory: DATA.into(), shared: registry.is_shared() }),
             s3: registry.bucket().map(|bucket| bucket.section(&format!("{BUCKET_TLS}/{CA_CERTIFICATE}"))),
             delete: Delete { enabled: true },
             redirect: Redirect { disable: registry.bucket().map(|bucket| !bucket.redirects) },

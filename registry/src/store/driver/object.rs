@@ -200,6 +200,10 @@ impl Driver for Object {
         self.names(prefix, limit).await
     }
 
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        self.names_and_sizes(prefix).await
+    }
+
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         let mut names = self.names_after(prefix, after, limit + 1).await?;
         let more = names.len() > limit;

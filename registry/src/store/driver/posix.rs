@@ -27,12 +27,14 @@ use crate::store::layout::{Key, Prefix, encode};
 
 mod durability;
 mod names;
+mod network;
 mod scan;
 mod stage;
 mod tag_lock;
 
 use durability::Durability;
 use names::Names;
+use network::{Network, UnshareableError};
 use stage::FileStage;
 use tag_lock::TagLocks;
 
@@ -47,6 +49,8 @@ struct Shared {
     root: PathBuf,
     reads: FileReads,
     durability: Durability,
+    /// `None`: all who use the directory are on this machine, or it is as if they were.
+    network: Option<Network>,
     locks: TagLocks,
     names: Mutex<HashMap<Prefix, Arc<Mutex<Names>>>>,
 }
@@ -71,6 +75,9 @@ pub enum OpenPosixError {
     /// It does not tell upper from lower case, so tags that differ in case would be one.
     #[error("{0} is on a file system that does not tell upper from lower case, as tags do. Choose another file system")]
     CaseInsensitive(PathBuf),
+    /// Several registries are to use it, and it is mounted so that they cannot.
+    #[error(transparent)]
+    Unshareable(#[from] UnshareableError),
 }
 
 /// `TMPFS_MAGIC` of statfs(2): its files are memory and cannot block.
@@ -109,10 +116,28 @@ impl Posix {
             root: root.to_path_buf(),
             reads: if tmpfs { FileReads::Inline } else { FileReads::CachedInline },
             durability: Durability::new(root),
+            network: Network::of(root),
             locks: TagLocks::new(root),
             names: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes sure that other processes may use the directory at the same time, on other machines too.
+    pub(crate) fn share(&self) -> std::result::Result<(), UnshareableError> {
+        match self.shared.network.as_ref().and_then(|network| network.unshareable.clone()) {
+            Some(why) => Err(UnshareableError { root: self.shared.root.clone(), why }),
+            None => Ok(()),
+        }
+    }
+
+    /// As if the directory were on a network file system that can be shared.
+    #[cfg(test)]
+    pub(crate) fn open_as_on_a_network(root: &Path, staleness: Duration) -> Self {
+        let Shared { root, reads, durability, locks, names, .. } =
+            Arc::into_inner(Self::open(root).unwrap().shared).unwrap();
+        let network = Some(Network { staleness, unshareable: None });
+        Self { shared: Arc::new(Shared { root, reads, durability, network, locks, names }) }
     }
 
     /// How often fsync(2) was called.
@@ -165,6 +190,19 @@ impl Posix {
         if let Some(names) = names {
             names.lock().unwrap_or_else(PoisonError::into_inner).note(&name, change);
         }
+    }
+}
+
+impl Shared {
+    /// What is in a directory now. `None`: there is none.
+    fn entries(&self, directory: &Path) -> io::Result<Option<fs::ReadDir>> {
+        self.look_anew(directory)?;
+        found(fs::read_dir(directory))
+    }
+
+    /// Forgets what is remembered of a directory, if it has changed meanwhile.
+    fn look_anew(&self, directory: &Path) -> io::Result<()> {
+        if self.network.is_some() { Network::ask_server(directory) } else { Ok(()) }
     }
 }
 
@@ -233,7 +271,9 @@ impl Driver for Posix {
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
         let failed = |error| StoreError::io(format!("list {prefix}"), error);
-        let Some(entries) = found(fs::read_dir(self.directory(prefix))).map_err(failed)? else { return Ok(Vec::new()) };
+        let Some(entries) = self.shared.entries(&self.directory(prefix)).map_err(failed)? else {
+            return Ok(Vec::new());
+        };
         entries
             .take(limit)
             .map(|entry| entry.map(|entry| names::name_of(&entry)))
@@ -241,17 +281,31 @@ impl Driver for Posix {
             .map_err(failed)
     }
 
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        let failed = |error| StoreError::io(format!("list {prefix}"), error);
+        let Some(entries) = self.shared.entries(&self.directory(prefix)).map_err(failed)? else {
+            return Ok(Vec::new());
+        };
+        let size = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            // One that is gone by now need not be listed.
+            Ok(found(entry.metadata())?.map(|metadata| (names::name_of(&entry), metadata.len())))
+        };
+        entries.filter_map(|entry| size(entry).transpose()).collect::<io::Result<_>>().map_err(failed)
+    }
+
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         let names = self.names(prefix);
-        let after = after.map(str::to_owned);
-        self.on_pool(format!("list {prefix}"), move |_| {
+        let (directory, after) = (self.directory(prefix), after.map(str::to_owned));
+        self.on_pool(format!("list {prefix}"), move |shared| {
+            shared.look_anew(&directory)?;
             names.lock().unwrap_or_else(PoisonError::into_inner).page(after.as_deref(), limit)
         })
         .await
     }
 
     fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>> {
-        scan::names_below(self.directory(prefix), format!("list {prefix}"))
+        scan::names_below(Arc::clone(&self.shared), self.directory(prefix), format!("list {prefix}"))
     }
 
     async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
@@ -316,6 +370,10 @@ impl Driver for Posix {
             self.note(tag, names::Change::Removed);
         }
         Ok(removed)
+    }
+
+    fn staleness(&self) -> Duration {
+        self.shared.network.as_ref().map_or(Duration::ZERO, |network| network.staleness)
     }
 
     async fn walk(&self) -> Result<Vec<String>> {
