@@ -48,7 +48,7 @@ pub use manifest::{PutManifestError, StoredManifest};
 pub use referrer::Referrers;
 pub use upload::{UploadError, UploadState};
 
-use driver::{Driver, Object, Posix};
+use driver::{Coalesced, Driver, Object, Posix};
 
 /// A registry's storage. Clones share it.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Store {
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
         let store = match (&config.filesystem, bucket(config, config.redirects())?, &config.inmemory) {
             (Some(filesystem), None, None) => Self::filesystem(filesystem)?,
-            (None, Some(bucket), None) => Self::on(Arc::new(bucket)),
+            (None, Some(bucket), None) => Self::on(Arc::new(Coalesced::new(Arc::new(bucket)))),
             (None, None, Some(_)) => Self::in_memory(),
             (None, None, None) => Self::filesystem(&config::Filesystem::default())?,
             _ => return Err(OpenError::NotOne),

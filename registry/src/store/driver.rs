@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use super::error::Result;
 use super::layout::{Key, Prefix};
 
+mod coalesced;
 #[cfg(test)]
 mod conformance;
 mod content;
@@ -23,6 +24,7 @@ mod posix;
 #[cfg(test)]
 mod watched;
 
+pub(crate) use coalesced::Coalesced;
 pub(crate) use content::Content;
 pub use content::ContentStream;
 pub(crate) use object::Object;

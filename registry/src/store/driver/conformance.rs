@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use ulid::Ulid;
 
-use super::{Driver, Object, Posix};
+use super::{Coalesced, Driver, Object, Posix};
 use crate::store::layout::{Key, LinkName, Prefix, RecordName, SegmentName};
 
 /// A test for each driver, from one body that is given `Arc<dyn Driver>`.
@@ -28,11 +28,20 @@ macro_rules! on_every_driver {
             })*
         }
 
+        mod coalesced {
+            $(#[tokio::test]
+            async fn $name() {
+                let object = std::sync::Arc::new(super::Object::in_memory());
+                super::$name(std::sync::Arc::new(super::Coalesced::new(object))).await;
+            })*
+        }
+
         mod bucket {
             $(#[tokio::test]
             #[ignore = "on a server, which `e2e/test` starts"]
             async fn $name() {
-                super::$name(std::sync::Arc::new(super::Object::in_a_test_bucket())).await;
+                let bucket = std::sync::Arc::new(super::Object::in_a_test_bucket());
+                super::$name(std::sync::Arc::new(super::Coalesced::new(bucket))).await;
             })*
         }
     };

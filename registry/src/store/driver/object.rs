@@ -34,6 +34,7 @@ use stage::ObjectStage;
 
 mod advice;
 mod azure;
+mod budget;
 mod error;
 mod gcs;
 mod lists;

@@ -8,6 +8,7 @@ use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
+use super::budget::Budgeted;
 use super::open::{OpenBucketError, client, credentials, never, patient, variable};
 
 /// What the platform tells of the identity that it gives
@@ -47,6 +48,7 @@ fn builder(config: &Azure) -> Result<MicrosoftAzureBuilder, OpenBucketError> {
     let builder = MicrosoftAzureBuilder::new()
         .with_account(&config.accountname)
         .with_container_name(&config.container)
+        .with_http_connector(Budgeted::default())
         .with_client_options(client(None)?)
         .with_allow_http(endpoint.starts_with("http://"))
         .with_endpoint(endpoint);
