@@ -9,7 +9,7 @@
 //! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
-//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `collect` (of garbage), `dead` (the collector's word),
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `soundness` (whether bytes are what they were), `collect` (of garbage), `dead` (the collector's word),
 //! `deadline`, `sweep` (of what requests left behind), `check`, `error`.
 
 use std::path::Path;
@@ -33,6 +33,7 @@ mod error;
 mod layout;
 mod manifest;
 mod referrer;
+mod soundness;
 mod sweep;
 mod tag;
 #[cfg(test)]
@@ -55,6 +56,7 @@ use driver::{Coalesced, Driver, Object, Posix};
 pub struct Store {
     driver: Arc<dyn Driver>,
     dead_batches: Arc<dead::DeadBatches>,
+    soundness: Arc<soundness::Soundness>,
     upload_age: Duration,
     grace: Duration,
 }
@@ -160,7 +162,7 @@ impl Store {
 
     fn on(driver: Arc<dyn Driver>) -> Self {
         let upload_age = config::UploadPurging::default().age.get();
-        Self { driver, dead_batches: Arc::default(), upload_age, grace: deadline::GRACE }
+        Self { driver, dead_batches: Arc::default(), soundness: Arc::default(), upload_age, grace: deadline::GRACE }
     }
 
     /// For a request that begins to write.

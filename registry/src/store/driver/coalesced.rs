@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, Shared};
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, TryStreamExt};
 
 use super::{Content, Driver, Honoured, Page, Stage, UnfitError};
 use crate::store::error::{Result, StoreError};
@@ -76,7 +76,7 @@ impl Driver for Coalesced {
             Ok(Some((size, bytes.freeze())))
         };
         let read = self.small_ranges.join((key.clone(), range), read).await?;
-        Ok(read.map(|(size, bytes)| Content::of_object(size, stream::iter([Ok(bytes)]).boxed())))
+        Ok(read.map(|(size, bytes)| Content::of_bytes(size, bytes)))
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
