@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -192,9 +192,38 @@ impl RegistryProcess {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(self.pid()?, signal)?)
+    }
+
+    fn pid(&self) -> Result<Pid> {
         let child = self.child.as_ref().context("the registry does not run")?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        Ok(kill_process(pid, signal)?)
+        i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")
+    }
+
+    /// Lets it open so many more files and connections than it has now (RLIMIT_NOFILE), or, with `None`, as many as it likes.
+    ///
+    /// # Errors
+    /// When it does not run, or this process has not the right.
+    pub fn limit_files(&self, more: Option<usize>) -> Result<()> {
+        let pid = self.pid()?;
+        let now = || std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).map(Iterator::count);
+        let most = getrlimit(Resource::Nofile).current;
+        let current = more.map(|more| Ok::<_, std::io::Error>((now()? + more) as u64)).transpose()?.or(most);
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum: most })?;
+        Ok(())
+    }
+
+    /// How long processors have worked for it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?.as_raw_nonzero()))?;
+        // After the name, which may hold anything: proc_pid_stat(5), fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(')').context("no name in its stat")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.

@@ -42,6 +42,19 @@ pub enum Fault {
 pub const FAULTS: [Fault; 7] =
     [Fault::Refused, Fault::Unheard, Fault::AnswerLost, Fault::AnswerWrong, Fault::CutOff, Fault::Late, Fault::Slow];
 
+/// What a store may be like for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// Nobody answers.
+    Away,
+    /// Every answer is that it is too busy.
+    Busy,
+    /// Every answer is that something failed.
+    Broken,
+    /// It takes no more, not even an empty object, and gives and deletes what it has.
+    Full,
+}
+
 /// A proxy in front of an S3 server, which ends when this is dropped.
 #[derive(Debug)]
 pub struct S3Proxy {
@@ -54,6 +67,7 @@ struct Shared {
     server: SocketAddr,
     /// How many of a thousand requests meet one.
     faults: AtomicU32,
+    outage: Mutex<Option<Outage>>,
     seen: Mutex<Seen>,
     /// Requests that the store has heard of and not answered, and those that it has yet to hear of.
     under_way: watch::Sender<u64>,
@@ -93,6 +107,7 @@ impl S3Proxy {
         let shared = Arc::new(Shared {
             server: server.address(),
             faults: AtomicU32::new(0),
+            outage: Mutex::default(),
             seen: Mutex::default(),
             under_way: watch::Sender::new(0),
         });
@@ -109,6 +124,11 @@ impl S3Proxy {
     /// From now on so many of a thousand requests do not come through as they should.
     pub fn spoil(&self, of_a_thousand: u32) {
         self.shared.faults.store(of_a_thousand, Ordering::Relaxed);
+    }
+
+    /// From now on the store is like this, or, with `None`, as it is.
+    pub fn fail(&self, outage: Option<Outage>) {
+        *self.shared.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
     }
 
     /// Waits until the store has done all that it has heard of: it goes on when nobody waits for its answer any more.
@@ -148,6 +168,17 @@ impl Shared {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let fault = shared.meet(&request);
+    let outage = *shared.outage.lock().unwrap_or_else(PoisonError::into_inner);
+    match outage {
+        Some(Outage::Away) => return Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Outage::Busy) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
+        Some(Outage::Broken) => return Ok(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")),
+        // As MinIO says it.
+        Some(Outage::Full) if request.method() == Method::PUT => {
+            return Ok(error(StatusCode::INSUFFICIENT_STORAGE, "XMinioStorageFull"));
+        }
+        Some(Outage::Full) | None => {}
+    }
     match fault {
         Some(Fault::Refused) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
         Some(Fault::Unheard) => return Err(io::ErrorKind::ConnectionReset.into()),

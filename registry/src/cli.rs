@@ -27,8 +27,15 @@ pub struct Cli {
 enum Command {
     /// Answer pulls and pushes.
     Serve(ConfigFile),
-    /// Read everything that is stored, change nothing, and say what is not as it should be.
-    Check(ConfigFile),
+    /// Read everything that is stored and say what is not as it should be. Changes nothing, unless --repair says so.
+    Check {
+        /// Write what can be derived from the rest: the entry of a referrer, the back-reference of a tag, a blob of which sound bytes
+        /// are there elsewhere. Registries may go on serving meanwhile.
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
     /// Say what nothing refers to any more and why, and with --delete delete it. Registries may go on serving meanwhile.
     Gc {
         /// Delete it.
@@ -57,7 +64,7 @@ struct ConfigFile {
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(file) => serve::run(&file.load()?).await.map(|()| ExitCode::SUCCESS),
-        Command::Check(file) => check::run(&file.load()?).await,
+        Command::Check { repair, file } => check::run(&file.load()?, repair).await,
         Command::Gc { delete, file } => gc::run(&file.load()?, delete).await,
     }
 }

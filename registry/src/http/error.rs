@@ -226,6 +226,10 @@ fn fault(kind: StoreErrorKind) -> Answer {
             Answer::fault(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "storage is overloaded")
                 .with(header::RETRY_AFTER, "5")
         }
+        StoreErrorKind::Unreachable => {
+            Answer::fault(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "storage does not answer")
+                .with(header::RETRY_AFTER, "5")
+        }
         StoreErrorKind::Corrupt | StoreErrorKind::Other => {
             Answer::fault(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "unknown error")
         }

@@ -1,11 +1,12 @@
-//! Whether what is stored is what it should be: the invariants of `docs/storage.md`, looked at from outside and without
-//! changing anything. It may run beside serving replicas; what they write meanwhile may be missed but is not called broken.
+//! Whether what is stored is what it should be: the invariants of `docs/storage.md`, looked at from outside, and without changing
+//! anything unless one wants it mended (`mend`). It may run beside serving replicas; what they write meanwhile may be missed but
+//! is not called broken.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use berth_oci::{Child, Digest, Hasher, Manifest, RepositoryName};
+use berth_oci::{Child, Digest, Hasher, Manifest, RepositoryName, Tag};
 use futures::StreamExt;
 use ulid::Ulid;
 
@@ -13,7 +14,9 @@ use super::Store;
 use super::blob::link_key;
 use super::error::{Result, StoreError};
 use super::layout::{Key, LinkName, Prefix, RecordName, ReferrerName, decode};
-use super::manifest::record_key;
+use super::manifest::{back_reference_key, record_key};
+
+mod mend;
 
 /// Something that a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Finding {
     pub key: String,
     /// What is the matter.
     pub what: String,
+    /// Whether it was the matter, and is no longer.
+    pub mended: bool,
 }
 
 /// How bad a [`Finding`] is.
@@ -56,7 +61,8 @@ pub struct Checked {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.severity, self.key, self.what)
+        let mended = if self.mended { "; mended" } else { "" };
+        write!(f, "{}: {}: {}{mended}", self.severity, self.key, self.what)
     }
 }
 
@@ -72,15 +78,24 @@ impl fmt::Display for Severity {
 }
 
 impl Store {
-    /// Looks at everything and reports what is not as it should be.
+    /// Looks at everything and reports what is not as it should be. With `mends`, writes what can be derived from the rest.
     ///
     /// # Errors
     /// When storage fails.
-    pub async fn check(&self, report: &mut (dyn FnMut(Finding) + Send)) -> Result<Checked> {
-        let mut check = Check { store: self, report, checked: Checked::default(), seen: HashSet::new() };
+    pub async fn check(&self, mends: bool, report: &mut (dyn FnMut(Finding) + Send)) -> Result<Checked> {
+        let mut check = Check {
+            store: self,
+            mends,
+            report,
+            checked: Checked::default(),
+            seen: HashSet::new(),
+            unsound: HashSet::new(),
+            damaged: Vec::new(),
+        };
         for repository in check.names::<Repository>(&Prefix::Repositories).await? {
             check.repository(&repository.0).await?;
         }
+        check.damaged().await?;
         check.orphans().await?;
         check.uploads().await?;
         Ok(check.checked)
@@ -100,10 +115,22 @@ impl std::str::FromStr for Repository {
 
 struct Check<'a> {
     store: &'a Store,
+    mends: bool,
     report: &'a mut (dyn FnMut(Finding) + Send),
     checked: Checked,
     /// Data that some link leads to.
     seen: HashSet<Ulid>,
+    /// Of it what is not what its digest says.
+    unsound: HashSet<Ulid>,
+    /// The links that lead there.
+    damaged: Vec<Damaged>,
+}
+
+/// A link to bytes that are not what its digest says.
+struct Damaged {
+    repository: RepositoryName,
+    digest: Digest,
+    link: LinkName,
 }
 
 /// What was written so recently that the request which writes it may not be done.
@@ -140,7 +167,11 @@ impl Check<'_> {
                     readable = true;
                     // Data of one ULID has one digest, so it is read once however many repositories link it.
                     if first_time && !self.has_digest(content, digest).await? {
-                        self.found(Severity::Corrupt, &Key::Data(name.data), format!("its bytes are not {digest}"));
+                        self.unsound.insert(name.data);
+                    }
+                    if self.unsound.contains(&name.data) {
+                        let (repository, digest) = (repository.clone(), digest.clone());
+                        self.damaged.push(Damaged { repository, digest, link: name });
                     }
                 }
                 Some(content) => {
@@ -198,14 +229,14 @@ impl Check<'_> {
             }
         }
         if let Some(subject) = manifest.subject() {
-            let name = ReferrerName { digest: stored.digest.clone(), record: name.record };
-            let entry = Key::Referrer { repository: repository.clone(), subject: subject.digest.clone(), name };
-            if self.store.driver.size(&entry).await?.is_none() {
-                self.found_unless_young(
-                    Severity::Incomplete,
-                    &entry,
-                    "the record is there but not listed by its subject",
-                );
+            let referrer = ReferrerName { digest: stored.digest.clone(), record: name.record };
+            let subject = subject.digest.clone();
+            let entry = Key::Referrer { repository: repository.clone(), subject, name: referrer };
+            if self.store.driver.size(&entry).await?.is_none() && is_finished(&entry) {
+                let size = stored.bytes.len();
+                let mended = self.mend_referrer(repository, &stored.digest, name, &manifest, size).await?;
+                let what = "the record is there but not listed by its subject";
+                self.found_or_mended(Severity::Incomplete, &entry, what, mended);
             }
         }
         Ok(())
@@ -215,7 +246,7 @@ impl Check<'_> {
         for tag in self.names(&Prefix::Tags(repository.clone())).await? {
             self.checked.tags += 1;
             match self.store.tagged(repository, &tag).await {
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => self.back_reference(repository, &tag).await?,
                 Ok(None) => {
                     let key = Key::Tag { repository: repository.clone(), tag };
                     self.found(Severity::Leftover, &key, "its manifest was deleted");
@@ -225,6 +256,27 @@ impl Check<'_> {
                     self.found(Severity::Corrupt, &key, error.to_string());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Without it a deletion by digest leaves the tag.
+    async fn back_reference(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
+        let Some((digest, record)) = self.store.named_by(repository, tag).await? else { return Ok(()) };
+        let back_reference = back_reference_key(repository, &digest, tag, record);
+        if self.store.driver.size(&back_reference).await?.is_none() {
+            let mended = self.mend_back_reference(back_reference.clone()).await?;
+            let what = "a deletion by digest would not find the tag";
+            self.found_or_mended(Severity::Incomplete, &back_reference, what, mended);
+        }
+        Ok(())
+    }
+
+    async fn damaged(&mut self) -> Result<()> {
+        for damaged in std::mem::take(&mut self.damaged) {
+            let mended = self.mend_blob(&damaged).await?;
+            let what = format!("its bytes are not {}, in {}", damaged.digest, damaged.repository);
+            self.found_or_mended(Severity::Corrupt, &Key::Data(damaged.link.data), &what, mended);
         }
         Ok(())
     }
@@ -274,14 +326,23 @@ impl Check<'_> {
     }
 
     fn found(&mut self, severity: Severity, key: &dyn fmt::Display, what: impl Into<String>) {
-        (self.report)(Finding { severity, key: key.to_string(), what: what.into() });
+        (self.report)(Finding { severity, key: key.to_string(), what: what.into(), mended: false });
+    }
+
+    fn found_or_mended(&mut self, severity: Severity, key: &Key, what: &str, mended: bool) {
+        (self.report)(Finding { severity, key: key.to_string(), what: what.into(), mended });
     }
 
     /// For what a request under way may be about to complete.
     fn found_unless_young(&mut self, severity: Severity, key: &Key, what: &str) {
-        let age = key.ulid().and_then(|ulid| SystemTime::now().duration_since(ulid.datetime()).ok());
-        if age.is_none_or(|age| age > UNFINISHED) {
+        if is_finished(key) {
             self.found(severity, key, what);
         }
     }
+}
+
+/// Whether no request is about to complete it.
+fn is_finished(key: &Key) -> bool {
+    let age = key.ulid().and_then(|ulid| SystemTime::now().duration_since(ulid.datetime()).ok());
+    age.is_none_or(|age| age > UNFINISHED)
 }

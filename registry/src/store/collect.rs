@@ -248,9 +248,13 @@ impl<'a> Collection<'a> {
             // What a manifest held is garbage only when it is gone: an index, then its manifests, then their blobs. What an earlier
             // collection named may have been held by what has gone since, and may hold more in its turn.
             let goes_on = self.done.manifests > before || (!self.terms.dry_run && self.take_over().await?.deleted > 0);
-            if !goes_on {
-                return Ok(self.done);
+            if goes_on {
+                continue;
             }
+            if !self.terms.dry_run {
+                self.store.sweep_hints().await?;
+            }
+            return Ok(self.done);
         }
     }
 

@@ -27,6 +27,8 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// Too much at once (open files, throttling): the same request may succeed later.
     Overloaded,
+    /// The storage does not answer, or says that something failed: the same request may succeed later.
+    Unreachable,
     /// What is stored is not what was written.
     Corrupt,
     /// Anything else.

@@ -422,29 +422,45 @@ impl Found {
 
 impl Put<'_> {
     fn referrer(&self, name: RecordName) -> Result<Option<(Key, Bytes)>> {
-        let Some(subject) = self.manifest.subject() else { return Ok(None) };
-        let descriptor = Descriptor {
-            media_type: self.manifest.kind().to_string(),
-            digest: self.digest.clone(),
-            size: self.bytes.len() as u64,
-            artifact_type: self.manifest.artifact_type().map(str::to_owned),
-            annotations: self.manifest.annotations().cloned(),
-        };
-        let key = Key::Referrer {
-            repository: self.repository.clone(),
-            subject: subject.digest.clone(),
-            name: ReferrerName { digest: self.digest.clone(), record: name.record },
-        };
-        let value = serde_json::to_vec(&descriptor).map_err(|error| StoreError::other(&key, error))?;
-        Ok(Some((key, value.into())))
+        referrer_entry(self.repository, self.digest, self.manifest, self.bytes.len(), name.record)
     }
 
     fn back_reference(&self, tag: &Tag, name: RecordName) -> Key {
-        Key::BackReference {
-            repository: self.repository.clone(),
-            digest: self.digest.clone(),
-            name: BackReferenceName { tag: tag.clone(), record: name.record },
-        }
+        back_reference_key(self.repository, self.digest, tag, name)
+    }
+}
+
+/// What lists a manifest of `size` bytes by its subject, if it has one.
+pub(super) fn referrer_entry(
+    repository: &RepositoryName,
+    digest: &Digest,
+    manifest: &Manifest,
+    size: usize,
+    record: Ulid,
+) -> Result<Option<(Key, Bytes)>> {
+    let Some(subject) = manifest.subject() else { return Ok(None) };
+    let descriptor = Descriptor {
+        media_type: manifest.kind().to_string(),
+        digest: digest.clone(),
+        size: size as u64,
+        artifact_type: manifest.artifact_type().map(str::to_owned),
+        annotations: manifest.annotations().cloned(),
+    };
+    let key = Key::Referrer {
+        repository: repository.clone(),
+        subject: subject.digest.clone(),
+        name: ReferrerName { digest: digest.clone(), record },
+    };
+    let value = serde_json::to_vec(&descriptor).map_err(|error| StoreError::other(&key, error))?;
+    Ok(Some((key, value.into())))
+}
+
+/// What lets the tags of a record be found.
+pub(super) fn back_reference_key(repository: &RepositoryName, digest: &Digest, tag: &Tag, name: RecordName) -> Key {
+    Key::BackReference {
+        repository: repository.clone(),
+        digest: digest.clone(),
+        name: BackReferenceName { tag: tag.clone(), record: name.record },
     }
 }
 

@@ -50,19 +50,19 @@ impl Store {
     pub async fn sweep_remains(&self) -> Result<usize> {
         let intents = self.sweep_intents().await?;
         self.driver.sweep(self.upload_age + EXPIRY_SLACK).await?;
-        self.sweep_hints().await?;
         Ok(intents)
     }
 
-    /// A hint goes with its link, unless that is deleted before the hint is written: then nobody finds it by its link any more.
-    async fn sweep_hints(&self) -> Result<()> {
-        let mut links = Vec::new();
+    /// A hint goes with its link, unless that is deleted before the hint is written: then nobody finds it by its link any more. It
+    /// lists all links, so collections do it and not each replica that starts.
+    pub(super) async fn sweep_hints(&self) -> Result<()> {
+        let mut links: Vec<u32> = Vec::new();
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };
             let prefix = Prefix::LinkedDigests(repository);
             let mut names = self.driver.scan(&prefix);
             while let Some(name) = names.try_next().await? {
-                links.extend(format!("{prefix}/{name}").parse().ok().and_then(|key: Key| key.ulid()));
+                links.extend(format!("{prefix}/{name}").parse().ok().and_then(|key: Key| key.ulid()).map(fingerprint));
             }
         }
         links.sort_unstable();
@@ -71,7 +71,7 @@ impl Store {
         while let Some(name) = hints.try_next().await? {
             let Ok(hint) = format!("{}/{name}", Prefix::HintedDigests).parse::<Key>() else { continue };
             // The link of one that is old was written before the links were listed, if it ever was.
-            let is_lost = |link: Ulid| is_older(link, self.grace) && links.binary_search(&link).is_err();
+            let is_lost = |link: Ulid| is_older(link, self.grace) && links.binary_search(&fingerprint(link)).is_err();
             if hint.ulid().is_some_and(is_lost) {
                 lost.push(hint);
             }
@@ -101,6 +101,12 @@ impl Store {
         }
         Ok(swept)
     }
+}
+
+/// 32 of a link's 80 random bits: four bytes for each of ten million. One in the place of another keeps a hint, and that is harmless.
+const fn fingerprint(link: Ulid) -> u32 {
+    let [.., a, b, c, d] = link.to_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 fn is_older(ulid: Ulid, limit: Duration) -> bool {

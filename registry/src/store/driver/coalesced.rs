@@ -28,9 +28,12 @@ pub(crate) struct Coalesced {
     behind: Arc<dyn Driver>,
     reads: Flights<Key, Option<Bytes>>,
     sizes: Flights<Key, Option<u64>>,
-    small_ranges: Flights<(Key, Range<u64>), Option<(u64, Bytes)>>,
+    small_ranges: Flights<(Key, Range<u64>), Option<Part>>,
     lists: Flights<(Prefix, usize), Vec<String>>,
 }
+
+/// The size of a whole value, and a range of it.
+type Part = (u64, Bytes);
 
 /// What is held for all who want it, in bytes: the configuration of an image, but no layer. A larger range is each reader's own.
 const SMALL: u64 = 64 << 10;

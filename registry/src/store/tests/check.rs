@@ -4,7 +4,7 @@ use super::*;
 
 async fn findings(store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
-    store.check(&mut |finding| findings.push(finding)).await.unwrap();
+    store.check(false, &mut |finding| findings.push(finding)).await.unwrap();
     findings
 }
 
@@ -16,7 +16,7 @@ async fn a_check_of_sound_storage_finds_nothing_and_looks_at_everything() {
     push_image(&store, "b", &[b"config"], &["v1"]).await;
     let state = store.start_upload(repository("a"), "me".into(), Algorithm::Sha256);
     store.append(&state, None, body(b"bytes")).await.unwrap();
-    let checked = store.check(&mut |finding| panic!("{finding}")).await.unwrap();
+    let checked = store.check(false, &mut |finding| panic!("{finding}")).await.unwrap();
     // Both repositories link one copy of the config.
     assert_eq!(checked, Checked { repositories: 2, manifests: 3, tags: 4, blobs: 2, bytes: 11 });
 }
@@ -57,4 +57,47 @@ async fn a_check_writes_nothing() {
     let store = Store::open_to_read(&config).unwrap();
     assert!(findings(&store).await.is_empty());
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_repair_writes_what_can_be_derived_and_says_what_cannot() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::posix(root.path()).unwrap();
+    let (_, digest) = push_image(&store, "a", &[b"config", b"layer"], &["v1"]).await;
+    let (_, lonely) = push_image(&store, "c", &[b"lonely"], &["v1"]).await;
+    let path = |key: &Key| root.path().join(key.to_string());
+
+    // Another copy of one blob's bytes, in another repository.
+    let copy = Ulid::generate();
+    let config = only_link(&store, "a", &digest_of(b"config")).await;
+    store.driver.duplicate(&Key::Data(config.data), &Key::Data(copy), config.size).await.unwrap();
+    std::fs::remove_file(path(&Key::Data(config.data))).unwrap();
+    store.link_to_own(&repository("b"), &digest_of(b"config"), copy, config.size).await.unwrap();
+    std::fs::write(path(&Key::Data(config.data)), b"c0nfig").unwrap();
+    let only = only_link(&store, "c", &digest_of(b"lonely")).await;
+    std::fs::write(path(&Key::Data(only.data)), b"1onely").unwrap();
+    for name in store.back_references(&repository("a"), &digest).await.unwrap() {
+        let key = Key::BackReference { repository: repository("a"), digest: digest.clone(), name };
+        std::fs::remove_file(path(&key)).unwrap();
+    }
+
+    let check = async |store: &Store, mends: bool| {
+        let mut found = Vec::new();
+        store.check(mends, &mut |finding| found.push((finding.severity, finding.mended))).await.unwrap();
+        found.retain(|found| found.0 > Severity::Leftover);
+        found.sort();
+        found
+    };
+    let broken = [(Severity::Incomplete, false), (Severity::Corrupt, false), (Severity::Corrupt, false)];
+    assert_eq!(check(&store, false).await, broken);
+    assert_eq!(check(&store, false).await, broken, "a check changes nothing");
+    let mended = [(Severity::Incomplete, true), (Severity::Corrupt, false), (Severity::Corrupt, true)];
+    assert_eq!(check(&store, true).await, mended);
+    assert_eq!(check(&store, true).await, [(Severity::Corrupt, false)], "there is no other copy of that one");
+
+    let store = Store::posix(root.path()).unwrap();
+    assert_eq!(read_blob(&store, "a", &digest_of(b"config")).await.as_deref(), Some(&b"config"[..]));
+    assert!(store.delete_manifest(&repository("a"), &digest).await.unwrap());
+    assert_eq!(by_tag(&store, "a", "v1").await, None, "its tag was found");
+    assert_eq!(by_tag(&store, "c", "v1").await, Some(lonely));
 }

@@ -27,14 +27,14 @@ async fn a_hint_whose_link_was_deleted_before_it_was_written_is_swept() {
             Key::Hint { digest: digest.clone(), repository: repository("b"), link }
         };
         store.driver.leave(vec![(hint(30), Bytes::new())]).await.unwrap();
-        store.sweep_remains().await.unwrap();
+        store.sweep_hints().await.unwrap();
         assert_eq!(store.stored_keys().await.unwrap(), before);
         // The link of a young one may still be to come.
         store.driver.leave(vec![(hint(1), Bytes::new())]).await.unwrap();
-        store.sweep_remains().await.unwrap();
+        store.sweep_hints().await.unwrap();
         assert_eq!(store.stored_keys().await.unwrap().len(), before.len() + 1);
         // The grace over, the other one goes, and one with its link does not.
-        store.clone().with_grace(Duration::ZERO).sweep_remains().await.unwrap();
+        store.clone().with_grace(Duration::ZERO).sweep_hints().await.unwrap();
         assert_eq!(store.stored_keys().await.unwrap(), before);
     }
 }

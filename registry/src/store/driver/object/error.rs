@@ -18,9 +18,16 @@ pub(super) fn failed(doing: impl std::fmt::Display, error: ObjectError) -> Store
         Some("QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "InsufficientCapacity") => {
             StoreErrorKind::Full
         }
+        _ if is_unreachable(&error) => StoreErrorKind::Unreachable,
         _ => StoreErrorKind::Other,
     };
     StoreError::of_kind(kind, doing, error)
+}
+
+/// Whether nobody answered, or what answered had a fault of its own. (`object_store` keeps the status to itself, but says it.)
+fn is_unreachable(error: &ObjectError) -> bool {
+    chain(error).any(|error| error.is::<HttpError>() || error.is::<SpentError>())
+        || texts(error).any(|text| text.contains("returned non-2xx status code: 5"))
 }
 
 /// The `Code` of the store's error document, which Google and Microsoft have as Amazon has it
@@ -78,7 +85,7 @@ pub(super) fn broke_off(error: &ObjectError) -> bool {
 
 /// Whether no request is sent again at the moment, whatever has become of it.
 fn is_spent(error: &ObjectError) -> bool {
-    chain(error).any(|error| error.is::<SpentError>())
+    chain(error).any(<dyn Error>::is::<SpentError>)
 }
 
 /// Whether the store does not know what it was asked to do.
@@ -113,6 +120,20 @@ mod tests {
         assert!(was_not_done(&answered("<Error><Code>SlowDown</Code></Error>")));
         assert!(!was_not_done(&answered("<Error><Code>InternalError</Code></Error>")));
         assert!(!was_not_done(&answered("503 Service Unavailable, says something on the way")));
+    }
+
+    #[test]
+    fn a_fault_of_the_store_is_one_that_may_be_over_later() {
+        let kind = |error| failed("read", error).kind();
+        let fault =
+            "Server returned non-2xx status code: 500 Internal Server Error: <Error><Code>InternalError</Code></Error>";
+        assert_eq!(kind(answered(fault)), StoreErrorKind::Unreachable);
+        assert_eq!(kind(answered("<Error><Code>SlowDown</Code></Error>")), StoreErrorKind::Overloaded);
+        assert_eq!(kind(answered("<Error><Code>XMinioStorageFull</Code></Error>")), StoreErrorKind::Full);
+        let refusal = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>AccessDenied</Code></Error>";
+        assert_eq!(kind(answered(refusal)), StoreErrorKind::Other);
+        let cut = HttpError::new(HttpErrorKind::Interrupted, std::io::Error::other("reset"));
+        assert_eq!(kind(ObjectError::Generic { store: "S3", source: Box::new(cut) }), StoreErrorKind::Unreachable);
     }
 
     #[test]
