@@ -68,6 +68,7 @@ async fn an_access_key_that_is_wrong_is_said_so_without_a_write_at_rest_and_mend
         says(&registry, "ReferenceNotFound", "spec.storage.s3.credentialsSecretRef: ").await?;
         store.give_key(namespace, "wrong-secret").await?;
         let sentence = "the registry cannot use its bucket: the secret is not that of the access key: ";
+        registry.wait_for("Reconciling", "BucketUnusable").await?;
         says(&registry, "BucketUnusable", sentence).await?;
         registry.wait_for("StorageReady", "BucketUnusable").await?;
         eventually("an event that says so", PATIENCE, async || {

@@ -10,6 +10,9 @@ use crate::registry_controller::validate::{Authorities, ValidatedBucket, Validat
 /// The pods cannot serve from the bucket.
 pub const BUCKET_UNUSABLE: &str = "BucketUnusable";
 
+/// Stands between what the registry says and what the operator adds.
+const IN_THE_REGISTRY: &str = ". In the Registry ";
+
 /// What clients say of one and the same silence, now so, now so.
 const TIMEOUTS: [&str; 2] = ["deadline has elapsed", "operation timed out"];
 
@@ -57,12 +60,19 @@ pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &Valida
             "without credentialsSecretRef the platform must give pods credentials, or asking it is what fails".into()
         }
     };
-    Some(Problem::stalled(
+    Some(Problem::passing(
         BUCKET_UNUSABLE,
         format!(
-            "the registry cannot use its bucket: {said}. In the Registry these are fields of spec.storage.s3, and {whose}; the pods try again by themselves, every five minutes at the latest"
+            "the registry cannot use its bucket: {said}{IN_THE_REGISTRY}these are fields of spec.storage.s3, and {whose}; the pods try again by themselves, every five minutes at the latest"
         ),
     ))
+}
+
+/// Whether two messages tell of the same: of what the store says, the numbers may be those of one request.
+pub fn is_same_failure(found: &str, said: &str) -> bool {
+    let parts = |message| str::split_once(message, IN_THE_REGISTRY).unwrap_or((message, ""));
+    let ((found, ours), (said, before)) = (parts(found), parts(said));
+    ours == before && pods::without_numbers(found).eq(pods::without_numbers(said))
 }
 
 /// That the Secret with the access key, or a key in it, is not there: the kubelet cannot make the container's environment.
