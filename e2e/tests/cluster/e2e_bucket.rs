@@ -164,13 +164,15 @@ fn honoured(conditional_overwrite: bool) -> Option<StorageStatus> {
         claim_name: None,
         capacity: None,
         bucket: Some(BUCKET.into()),
+        account_name: None,
+        container: None,
         prefix: Some("registries/images".into()),
         conditional_overwrite: Some(conditional_overwrite),
     })
 }
 
 /// Returns once `Stalled` and `Ready` give this reason, in a message that begins so.
-async fn says(registry: &ManagedRegistry<'_>, reason: &str, beginning: &str) -> Result<()> {
+pub(crate) async fn says(registry: &ManagedRegistry<'_>, reason: &str, beginning: &str) -> Result<()> {
     let said = eventually(&format!("{reason}: {beginning}"), PATIENCE, async || {
         let found = registry.get().await?;
         let said = |type_: &str| condition(&found, type_).cloned().with_context(|| format!("no condition {type_}"));

@@ -374,10 +374,9 @@ fn retained(pass: &Pass<'_>) -> Vec<Retained> {
     });
     let mut retained = Vec::new();
     if let Some(bucket) = validated.bucket() {
-        let prefix = bucket.prefix.iter().map(|prefix| format!("/{prefix}"));
         retained.push(Retained {
-            kind: "Bucket".into(),
-            name: std::iter::once(bucket.name.clone()).chain(prefix).collect(),
+            kind: if bucket.is_container() { "Container" } else { "Bucket" }.into(),
+            name: bucket.place(),
             survives: "the deletion of this Registry and of its namespace, whatever spec.deletionPolicy says".into(),
         });
     }

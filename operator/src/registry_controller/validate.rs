@@ -12,7 +12,7 @@ use berth_contract::config::{self, LogLevel};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service as KubeService};
 use kube::ResourceExt;
 
-pub use self::bucket::{AccessKey, Authorities, ValidatedBucket};
+pub use self::bucket::{Authorities, Credentials, Given, Section, ValidatedBucket};
 use super::dereference::Observed;
 use crate::api::registry::{
     AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess,
@@ -267,12 +267,16 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
     })
 }
 
+/// As the definition says it.
+const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim, s3, azure, gcs and emptyDir";
+
 fn storage(storage: &Storage, owner: &Owner, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
-    match (&storage.persistent_volume_claim, &storage.s3, &storage.empty_dir) {
+    let bucket = bucket::bucket(storage).map_err(invalid)?;
+    match (&storage.persistent_volume_claim, bucket, &storage.empty_dir) {
         (Some(claim), None, None) => persistent_volume_claim(claim, owner, observed),
-        (None, Some(wish), None) => bucket::bucket(wish).map(Box::new).map(ValidatedStorage::Bucket).map_err(invalid),
+        (None, Some(bucket), None) => Ok(ValidatedStorage::Bucket(Box::new(bucket))),
         (None, None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
-        _ => Err(invalid("storage: write exactly one of persistentVolumeClaim, s3 and emptyDir")),
+        _ => Err(invalid(ONE_KIND)),
     }
 }
 

@@ -87,8 +87,8 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
         reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             let is_of_config = reason == "CreateContainerConfigError";
             let bucket = validated.bucket().filter(|_| is_of_config);
-            let access_key = bucket.and_then(|bucket| bucket::access_key_missing(&message, bucket));
-            Some(access_key.unwrap_or_else(|| {
+            let missing = bucket.and_then(|bucket| bucket::credentials_missing(&message, bucket));
+            Some(missing.unwrap_or_else(|| {
                 Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}"))
             }))
         }
@@ -181,7 +181,9 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
             format!("{field}: there is no Secret {name} in this namespace; create it {what}"),
         )
     };
-    if let Some(problem) = validated.bucket().and_then(|bucket| bucket::authorities_missing(message, bucket)) {
+    let of_the_bucket =
+        |bucket| bucket::authorities_missing(message, bucket).or_else(|| bucket::credentials_missing(message, bucket));
+    if let Some(problem) = validated.bucket().and_then(of_the_bucket) {
         return Some(problem);
     }
     if let Some((name, key)) = &validated.htpasswd {

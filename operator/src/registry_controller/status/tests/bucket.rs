@@ -135,3 +135,66 @@ fn a_key_or_an_authority_of_the_bucket_that_is_missing_is_named_by_its_field() {
         assert!(said(&before, STALLED).starts_with(field), "{}", said(&before, STALLED));
     }
 }
+
+fn on_azure() -> Value {
+    let container = json!({"accountName": "berth", "container": "images", "credentialsSecretRef": {"name": "key"}});
+    json!({"storage": {"azure": container}})
+}
+
+fn on_google() -> Value {
+    json!({"storage": {"gcs": {"bucket": "images", "prefix": "a", "credentialsSecretRef": {"name": "key"}}}})
+}
+
+#[test]
+fn where_the_bytes_are_is_told_in_the_words_of_each_provider() {
+    let storage = |spec: &Value| {
+        let status = run(spec, &without_claim(Vec::new()), 0, &RegistryStatus::default());
+        let retained = status.retained.first().map(|kept| format!("{} {}", kept.kind, kept.name)).unwrap();
+        (serde_json::to_value(status.storage).unwrap(), retained)
+    };
+    let azure = json!({"type": "Azure", "accountName": "berth", "container": "images"});
+    assert_eq!(storage(&on_azure()), (azure, "Container berth/images".into()));
+    let google = json!({"type": "GCS", "bucket": "images", "prefix": "a"});
+    assert_eq!(storage(&on_google()), (google, "Bucket images/a".into()));
+}
+
+#[test]
+fn credentials_of_any_provider_that_are_missing_or_wrong_are_named_by_their_field() {
+    let no_key =
+        |message: &str| container(&json!({"waiting": {"reason": "CreateContainerConfigError", "message": message}}));
+    let no_file = |message: &str| ObservedPod {
+        mount_failure: Some(format!("MountVolume.SetUp failed for volume \"bucket-key\" : {message}")),
+        ..pod(&json!({}))
+    };
+    for (spec, pod, sentence) in [
+        (
+            on_azure(),
+            no_key("secret \"key\" not found"),
+            "spec.storage.azure.credentialsSecretRef: the pods need the Secret key of this namespace with the key AZURE_STORAGE_KEY; ",
+        ),
+        (
+            on_azure(),
+            no_key("couldn't find key AZURE_STORAGE_KEY in Secret team-a/key"),
+            "spec.storage.azure.credentialsSecretRef: ",
+        ),
+        (
+            on_google(),
+            no_file("secret \"key\" not found"),
+            "spec.storage.gcs.credentialsSecretRef: the pods need the Secret key of this namespace with the key key.json; ",
+        ),
+        (
+            on_google(),
+            no_file("references non-existent secret key: key.json"),
+            "spec.storage.gcs.credentialsSecretRef: ",
+        ),
+    ] {
+        let status = run(&spec, &without_claim(vec![pod]), 0, &RegistryStatus::default());
+        assert_eq!(find(&status, STALLED), pair("True", "ReferenceNotFound"));
+        assert!(said(&status, STALLED).starts_with(sentence), "{}", said(&status, STALLED));
+    }
+    for (spec, whose) in [(on_azure(), "fields of spec.storage.azure, "), (on_google(), "fields of spec.storage.gcs, ")]
+    {
+        let status = run(&spec, &without_claim(vec![unusable(3, &json!({}), "why")]), 0, &RegistryStatus::default());
+        assert!(said(&status, STALLED).contains(whose), "{}", said(&status, STALLED));
+    }
+}
