@@ -5,6 +5,7 @@
 //! definition.
 
 mod bucket;
+mod metadata;
 
 use std::time::Duration;
 
@@ -189,6 +190,8 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
     let storage = storage(&spec.storage, &owner, observed)?;
     let replicas = spec.replicas.unwrap_or(1);
     let template = spec.pod_template.clone().unwrap_or_default();
+    let service = spec.service.clone().unwrap_or_default();
+    metadata::names(&template, &service).map_err(|message| invalid(&message))?;
     let (hosts, refused_hosts) = hosts(&owner, spec, observed, settings);
     let tls = spec.tls.clone().unwrap_or_default();
     let access = spec.access.clone().unwrap_or_default();
@@ -205,7 +208,7 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
         tls_secret: tls.secret_ref.map(|secret| secret.name),
         lives: lives(&tls.private_ca.unwrap_or_default())?,
         extra_dns_names: tls.extra_dns_names,
-        service: spec.service.clone().unwrap_or_default(),
+        service,
         nodes_pull: access.nodes.unwrap_or_default() == NodeAccess::Pull,
         htpasswd: access
             .htpasswd

@@ -218,7 +218,8 @@ fn any_spec() -> impl Strategy<Value = Value> {
         Just(json!({"gcs": {"bucket": "images", "credentialsSecretRef": {"name": "key"}}})),
     ];
     let text = "[a-z]{1,8}";
-    let map = prop::collection::btree_map("[a-zA-Z./-]{1,20}", "[ -~]{0,20}", 0..4);
+    let map =
+        prop::collection::btree_map("([a-z]{1,8}[.]example/)?[a-zA-Z]([a-zA-Z.-]{0,10}[a-zA-Z])?", "[ -~]{0,20}", 0..4);
     let template = (map.clone(), map, text, any::<bool>()).prop_map(|(labels, annotations, class, resources)| {
         let mut template = json!({"labels": labels, "annotations": annotations, "priorityClassName": class,
             "tolerations": [{"operator": "Exists"}]});

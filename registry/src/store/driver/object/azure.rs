@@ -8,12 +8,14 @@ use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
-use super::open::{OpenBucketError, client, credentials, never, patient, variable};
+use super::open::{OpenBucketError, client, credentials, never, patient, refuse_empty, variable};
 
-/// The account's key, where it is not in the file, and what the platform tells of the identity that it gives
+/// The account's key, where it is not in the file.
+const ACCOUNT_KEY: &str = "AZURE_STORAGE_KEY";
+/// That, and what the platform tells of the identity that it gives
 /// (<https://azure.github.io/azure-workload-identity/docs/topics/service-account-labels-and-annotations.html>).
 const PLATFORM: &[(&str, AzureConfigKey)] = &[
-    ("AZURE_STORAGE_KEY", AzureConfigKey::AccessKey),
+    (ACCOUNT_KEY, AzureConfigKey::AccessKey),
     ("AZURE_CLIENT_ID", AzureConfigKey::ClientId),
     ("AZURE_TENANT_ID", AzureConfigKey::AuthorityId),
     ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
@@ -24,6 +26,9 @@ const PLATFORM: &[(&str, AzureConfigKey)] = &[
 impl Object {
     /// The container that the configuration names. Nothing is asked of it yet.
     pub(crate) fn azure(config: &Azure, redirects: bool) -> Result<Self, OpenBucketError> {
+        if config.accountkey.is_none() && config.credentials.is_none() {
+            refuse_empty(&[ACCOUNT_KEY])?;
+        }
         let builder = builder(config, &variable)?;
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
