@@ -116,6 +116,33 @@ async fn an_endpoint_that_is_wrong_can_be_corrected_and_a_bucket_that_is_missing
     .await
 }
 
+#[tokio::test]
+async fn the_younger_of_two_registries_in_one_place_says_so_and_both_serve_the_same_images() -> Result<()> {
+    if !is_own_cluster("the_younger_of_two_registries_in_one_place_says_so_and_both_serve_the_same_images") {
+        return Ok(());
+    }
+    let (cluster, store) = (Cluster::shared().await?, Store::start(S3Program::Minio)?);
+    with_namespace(&cluster, "one-place", async |namespace| {
+        store.give_authority(namespace).await?;
+        store.give_key(namespace, SECRET_KEY).await?;
+        let mut spec = json!({"storage": {"s3": store.bucket(BUCKET)}});
+        let elder = ManagedRegistry::ready(namespace, "elder", spec.clone()).await?;
+        spec["garbageCollection"] = json!({"grace": "48h"});
+        let younger = ManagedRegistry::ready(namespace, "younger", spec).await?;
+        let said = younger.wait_for("StorageShared", "GraceDiffers").await?;
+        ensure!(said.status == "True" && said.message.contains("the Registry elder of the namespace "), "{said:?}");
+        younger.patch(json!({"spec": {"garbageCollection": null}})).await?;
+        younger.wait_for("StorageShared", "SamePlace").await?;
+        ensure!(condition(&elder.get().await?, "StorageShared").is_none(), "the elder one says so too");
+        push(&elder.client().await?, "app", "1", &speaking("shared")?).await?;
+        let client = younger.client().await?;
+        client.get("/v2/app/manifests/1").await?.expect(http::StatusCode::OK)?;
+        println!("StorageShared: {}", said.message);
+        Ok(())
+    })
+    .await
+}
+
 /// A store on this machine, and the authority of its certificate.
 struct Store {
     server: S3Server,

@@ -13,7 +13,7 @@ use berth_contract::config::{self, LogLevel};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service as KubeService};
 use kube::ResourceExt;
 
-pub use self::bucket::{Authorities, Credentials, Given, Section, ValidatedBucket};
+pub use self::bucket::{Authorities, Credentials, Given, Section, ValidatedBucket, bucket};
 use super::dereference::Observed;
 use crate::api::registry::{
     AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess,
@@ -274,7 +274,7 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
 const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim, s3, azure, gcs and emptyDir";
 
 fn storage(storage: &Storage, owner: &Owner, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
-    let bucket = bucket::bucket(storage).map_err(invalid)?;
+    let bucket = bucket(storage).map_err(invalid)?;
     match (&storage.persistent_volume_claim, bucket, &storage.empty_dir) {
         (Some(claim), None, None) => persistent_volume_claim(claim, owner, observed),
         (None, Some(bucket), None) => Ok(ValidatedStorage::Bucket(Box::new(bucket))),
@@ -367,7 +367,8 @@ fn lives(ca: &crate::api::registry::PrivateCa) -> Result<Lives, Refusal> {
     })
 }
 
-fn garbage_collection(wanted: Option<&GarbageCollection>) -> Result<config::GarbageCollection, Refusal> {
+/// When what nothing refers to goes, with the defaults of what is not written.
+pub fn garbage_collection(wanted: Option<&GarbageCollection>) -> Result<config::GarbageCollection, Refusal> {
     let wanted = wanted.cloned().unwrap_or_default();
     let default = config::GarbageCollection::default();
     let schedule = wanted.schedule.map(|text| text.parse()).transpose();

@@ -39,8 +39,8 @@ pub struct Azure {
             "isURL(self) && self.matches('^https?://([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|[[][0-9a-fA-F:.]+[]])(:[0-9]{1,5})?(/[a-z0-9]{3,24})?$')")
         .message("storage.azure.endpoint: write http:// or https://, a host, perhaps a port and, for an emulator, the account behind a slash, such as https://images.blob.core.usgovcloudapi.net"))]
     pub endpoint: Option<String>,
-    /// What the names of all blobs begin with, without slashes at its ends, such as `registries/team-a`. It cannot change. Two
-    /// Registries must not share container and prefix. Default: none.
+    /// What the names of all blobs begin with, without slashes at its ends, such as `registries/team-a`. It cannot change.
+    /// Registries that share container and prefix share their images, and must have the same `garbageCollection.grace`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new(

@@ -20,8 +20,8 @@ pub struct Gcs {
             "self.matches('^[a-z0-9]([-_a-z0-9]*[a-z0-9])?([.][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*$') && !self.matches('^[0-9]+([.][0-9]+){3}$')")
         .message("storage.gcs.bucket: write lower-case letters, digits, '-', '_' and '.', beginning and ending with a letter or digit, and no IP address"))]
     pub bucket: String,
-    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change. Two
-    /// Registries must not share bucket and prefix. Default: none.
+    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change.
+    /// Registries that share bucket and prefix share their images, and must have the same `garbageCollection.grace`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new(

@@ -56,8 +56,8 @@ pub struct S3 {
     /// others want it, else `false`, as Amazon does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
-    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change. Two
-    /// Registries must not share bucket and prefix. Default: none.
+    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change.
+    /// Registries that share bucket and prefix share their images, and must have the same `garbageCollection.grace`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new(

@@ -70,6 +70,16 @@ impl ValidatedBucket {
         }
     }
 
+    /// The place, and where it is: two that differ may still be one, by two addresses.
+    pub fn address(&self) -> String {
+        let at = match &self.section {
+            Section::S3(s3) => s3.regionendpoint.clone().unwrap_or_else(|| "s3".into()),
+            Section::Azure(azure) => azure.endpoint(),
+            Section::Gcs(_) => "gcs".into(),
+        };
+        format!("{at} {}", self.place())
+    }
+
     /// Whether its provider calls it a container.
     pub const fn is_container(&self) -> bool {
         matches!(self.section, Section::Azure(_))
@@ -97,7 +107,7 @@ impl Credentials {
 }
 
 /// What is written, with the defaults of what is not. `None`: the bytes are in no bucket.
-pub(super) fn bucket(storage: &Storage) -> Result<Option<ValidatedBucket>, &'static str> {
+pub fn bucket(storage: &Storage) -> Result<Option<ValidatedBucket>, &'static str> {
     match (&storage.s3, &storage.azure, &storage.gcs) {
         (None, None, None) => Ok(None),
         (Some(wish), None, None) => s3::bucket(wish).map(Some),

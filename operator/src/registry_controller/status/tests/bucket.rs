@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use super::{ObservedPod, at, became_unready, container, find, pair, pod, run, said};
+use crate::registry_controller::sharing::Elder;
 
 fn on_a_bucket() -> Value {
     json!({"storage": {"s3": {"bucket": "images", "prefix": "a", "credentialsSecretRef": {"name": "key"}, "endpoint": "https://s3.example", "caBundle": {"configMapKeyRef": {"name": "authority"}}}}})
@@ -197,4 +198,27 @@ fn credentials_of_any_provider_that_are_missing_or_wrong_are_named_by_their_fiel
         let status = run(&spec, &without_claim(vec![unusable(3, &json!({}), "why")]), 0, &RegistryStatus::default());
         assert!(said(&status, STALLED).contains(whose), "{}", said(&status, STALLED));
     }
+}
+
+#[test]
+fn an_older_registry_in_the_same_place_is_named_to_whoever_has_shown_that_the_bucket_is_theirs() {
+    let elder = |hours: u64| {
+        let elder = Elder {
+            namespace: "team-b".into(),
+            name: "old".into(),
+            grace: Some(berth_contract::Duration::from_hours(hours)),
+        };
+        Observed { elder: Some(elder), ..without_claim(Vec::new()) }
+    };
+    let run = |observed: &Observed, before: &RegistryStatus| run(&on_google(), observed, 1, before);
+    let stranger = run(&elder(24), &RegistryStatus::default());
+    assert_eq!(find(&stranger, "StorageShared"), None);
+    let report = serde_json::from_value(json!({"storage": {}})).unwrap();
+    let serves = ObservedPod { report: Some(report), ..pod(&json!({})) };
+    let found = run(&Observed { pods: vec![serves], ..elder(24) }, &stranger);
+    assert_eq!(find(&found, "StorageShared"), pair("True", "SamePlace"));
+    assert!(said(&found, "StorageShared").contains("old of the namespace team-b is older"));
+    assert_eq!((find(&found, READY), find(&found, STALLED)), (pair("True", "Serving"), None));
+    assert_eq!(find(&run(&elder(48), &found), "StorageShared"), pair("True", "GraceDiffers"));
+    assert_eq!(find(&run(&without_claim(Vec::new()), &found), "StorageShared"), None);
 }
