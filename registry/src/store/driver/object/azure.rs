@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use berth_contract::config::{Azure, AzureCredentials, AzureCredentialsType};
 use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
 use object_store::signer::Signer;
@@ -30,6 +32,9 @@ impl Object {
             refuse_empty(&[ACCOUNT_KEY])?;
         }
         let builder = builder(config, &variable)?;
+        if builder.get_config_value(&AzureConfigKey::AccessKey).is_some_and(|key| BASE64.decode(key).is_err()) {
+            return Err(OpenBucketError::AccountKey);
+        }
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
         let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
@@ -95,5 +100,15 @@ mod tests {
         assert_eq!(key(serde_json::json!({"accountkey": "b3Vycw=="})).as_deref(), Some("b3Vycw=="));
         let application = serde_json::json!({"type": "client_secret", "clientid": "a", "tenantid": "b", "secret": "c"});
         assert_eq!(key(serde_json::json!({"credentials": application})), None);
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_named_with_what_it_should_be() {
+        let section = serde_json::json!({"accountname": "berth", "container": "images", "accountkey": "no key"});
+        let refused = Object::azure(&serde_json::from_value(section).unwrap(), false).unwrap_err();
+        assert!(
+            refused.to_string().starts_with("storage.azure.accountkey, or AZURE_STORAGE_KEY, is no key"),
+            "{refused}"
+        );
     }
 }
