@@ -6,6 +6,7 @@
 //! none of that.
 
 mod disk;
+mod fault;
 mod mounted;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 
 use disk::Disk;
 pub use disk::Loss;
+pub use fault::Fault;
 use mounted::Mounted;
 
 /// A mounted disk. It is unmounted when this is dropped.
@@ -56,6 +58,11 @@ impl FragileDisk {
     /// Loses the power. Nobody may have anything open on it.
     pub fn cut_power(&self, random: &mut Rng) -> Loss {
         self.disk().cut_power(random)
+    }
+
+    /// From now on it cannot do something, or, with `None`, everything again.
+    pub fn fail(&self, fault: Option<Fault>) {
+        self.disk().fault = fault;
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

@@ -9,7 +9,7 @@
 //! - *Dead is final.* What the collector has once named dead is served while it lasts, but never relied on again.
 //!
 //! Rooms: `layout` (names, pure), `driver` (places where bytes are kept), `body` (bytes on their way in), `blob`, `upload`,
-//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `collect` (of garbage), `dead` (the collector's word),
+//! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `soundness` (whether bytes are what they were), `collect` (of garbage), `dead` (the collector's word),
 //! `deadline`, `sweep` (of what requests left behind), `check`, `error`.
 
 use std::path::Path;
@@ -33,6 +33,7 @@ mod error;
 mod layout;
 mod manifest;
 mod referrer;
+mod soundness;
 mod sweep;
 mod tag;
 #[cfg(test)]
@@ -48,13 +49,14 @@ pub use manifest::{PutManifestError, StoredManifest};
 pub use referrer::Referrers;
 pub use upload::{UploadError, UploadState};
 
-use driver::{Driver, Object, Posix};
+use driver::{Coalesced, Driver, Object, Posix};
 
 /// A registry's storage. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
     driver: Arc<dyn Driver>,
     dead_batches: Arc<dead::DeadBatches>,
+    soundness: Arc<soundness::Soundness>,
     upload_age: Duration,
     grace: Duration,
 }
@@ -83,10 +85,10 @@ impl Store {
     /// When it cannot be used; the message says what to change.
     pub fn open(config: &config::Storage) -> std::result::Result<Self, OpenError> {
         let store = match (&config.filesystem, bucket(config, config.redirects())?, &config.inmemory) {
-            (Some(filesystem), None, None) => Self::posix(&filesystem.rootdirectory)?,
-            (None, Some(bucket), None) => Self::on(Arc::new(bucket)),
+            (Some(filesystem), None, None) => Self::filesystem(filesystem)?,
+            (None, Some(bucket), None) => Self::on(Arc::new(Coalesced::new(Arc::new(bucket)))),
             (None, None, Some(_)) => Self::in_memory(),
-            (None, None, None) => Self::posix(&config::Filesystem::default().rootdirectory)?,
+            (None, None, None) => Self::filesystem(&config::Filesystem::default())?,
             _ => return Err(OpenError::NotOne),
         };
         Ok(store.maintained_as(&config.maintenance))
@@ -118,6 +120,20 @@ impl Store {
         Ok(Self::on(Arc::new(Posix::open(root)?)))
     }
 
+    fn filesystem(filesystem: &config::Filesystem) -> std::result::Result<Self, driver::OpenPosixError> {
+        let posix = Posix::open(&filesystem.rootdirectory)?;
+        if filesystem.shared {
+            posix.share()?;
+        }
+        let staleness = posix.staleness();
+        if !staleness.is_zero() {
+            tracing::info!(
+                "the directory is on a network file system whose lists may be {staleness:?} old: collections wait for that"
+            );
+        }
+        Ok(Self::on(Arc::new(posix)))
+    }
+
     /// Storage that ends with the process.
     pub fn in_memory() -> Self {
         Self::on(Arc::new(Object::in_memory()))
@@ -146,7 +162,7 @@ impl Store {
 
     fn on(driver: Arc<dyn Driver>) -> Self {
         let upload_age = config::UploadPurging::default().age.get();
-        Self { driver, dead_batches: Arc::default(), upload_age, grace: deadline::GRACE }
+        Self { driver, dead_batches: Arc::default(), soundness: Arc::default(), upload_age, grace: deadline::GRACE }
     }
 
     /// For a request that begins to write.

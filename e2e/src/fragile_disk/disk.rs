@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use fastrand::Rng;
 use fuser::Errno;
 
+use super::fault::{Fault, Operation};
+
 /// What names lead to.
 pub(super) type Ino = u64;
 /// The directory that is always there.
@@ -25,6 +27,8 @@ pub(super) struct Disk {
     last: Ino,
     /// Changes of names that no fsync has made durable, in their order.
     pending: Vec<Change>,
+    /// What it cannot do at the moment.
+    pub(super) fault: Option<Fault>,
 }
 
 /// A file or a directory.
@@ -68,7 +72,7 @@ impl std::ops::AddAssign for Loss {
 impl Default for Disk {
     fn default() -> Self {
         let root = Inode::new(Content::Directory { names: Names::new(), synced: Names::new() });
-        Self { inodes: HashMap::from([(ROOT, root)]), last: ROOT, pending: Vec::new() }
+        Self { inodes: HashMap::from([(ROOT, root)]), last: ROOT, pending: Vec::new(), fault: None }
     }
 }
 
@@ -90,6 +94,11 @@ impl Inode {
 }
 
 impl Disk {
+    /// Whether it can do that at the moment.
+    pub(super) fn can(&self, operation: Operation) -> Result<()> {
+        self.fault.map_or(Ok(()), |fault| fault.of(operation))
+    }
+
     pub(super) fn get(&self, ino: Ino) -> Result<&Inode> {
         self.inodes.get(&ino).ok_or(Errno::ENOENT)
     }

@@ -12,6 +12,7 @@ use fuser::{
 };
 
 use super::disk::{Disk, Ino};
+use super::fault::Operation;
 
 /// The kernel is to remember nothing: after a power cut it would be wrong.
 const REMEMBERED: Duration = Duration::ZERO;
@@ -108,7 +109,8 @@ impl Filesystem for Mounted {
         reply: ReplyAttr,
     ) {
         let mut disk = self.disk();
-        let truncated = size.map_or(Ok(()), |size| disk.truncate(ino.0, size));
+        let truncated =
+            disk.can(Operation::Rename).and_then(|()| size.map_or(Ok(()), |size| disk.truncate(ino.0, size)));
         match truncated.and_then(|()| attributes(&disk, ino.0)) {
             Ok(attributes) => reply.attr(&REMEMBERED, &attributes),
             Err(error) => reply.error(error),
@@ -117,7 +119,8 @@ impl Filesystem for Mounted {
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
         let mut disk = self.disk();
-        answer_entry(disk.create(parent.0, name, true).and_then(|ino| attributes(&disk, ino)), reply);
+        let created = disk.can(Operation::Name).and_then(|()| disk.create(parent.0, name, true));
+        answer_entry(created.and_then(|ino| attributes(&disk, ino)), reply);
     }
 
     fn create(
@@ -131,7 +134,8 @@ impl Filesystem for Mounted {
         reply: ReplyCreate,
     ) {
         let mut disk = self.disk();
-        match disk.create(parent.0, name, false).and_then(|ino| attributes(&disk, ino)) {
+        let created = disk.can(Operation::Name).and_then(|()| disk.create(parent.0, name, false));
+        match created.and_then(|ino| attributes(&disk, ino)) {
             Ok(attributes) => {
                 reply.created(&REMEMBERED, &attributes, GENERATION, FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
             }
@@ -141,15 +145,18 @@ impl Filesystem for Mounted {
 
     fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let mut disk = self.disk();
-        answer_entry(disk.link(ino.0, parent.0, name).and_then(|()| attributes(&disk, ino.0)), reply);
+        let linked = disk.can(Operation::Name).and_then(|()| disk.link(ino.0, parent.0, name));
+        answer_entry(linked.and_then(|()| attributes(&disk, ino.0)), reply);
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer_empty(self.disk().remove(parent.0, name, false), reply);
+        let mut disk = self.disk();
+        answer_empty(disk.can(Operation::Rename).and_then(|()| disk.remove(parent.0, name, false)), reply);
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer_empty(self.disk().remove(parent.0, name, true), reply);
+        let mut disk = self.disk();
+        answer_empty(disk.can(Operation::Rename).and_then(|()| disk.remove(parent.0, name, true)), reply);
     }
 
     fn rename(
@@ -165,7 +172,10 @@ impl Filesystem for Mounted {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        answer_empty(self.disk().rename((parent.0, name), (new_parent.0, new_name)), reply);
+        let mut disk = self.disk();
+        let renamed =
+            disk.can(Operation::Rename).and_then(|()| disk.rename((parent.0, name), (new_parent.0, new_name)));
+        answer_empty(renamed, reply);
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -186,7 +196,8 @@ impl Filesystem for Mounted {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.disk().read(ino.0, offset, size) {
+        let disk = self.disk();
+        match disk.can(Operation::Read).and_then(|()| disk.read(ino.0, offset, size)) {
             Ok(bytes) => reply.data(bytes),
             Err(error) => reply.error(error),
         }
@@ -204,7 +215,8 @@ impl Filesystem for Mounted {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.disk().write(ino.0, offset, data) {
+        let mut disk = self.disk();
+        match disk.can(Operation::Write).and_then(|()| disk.write(ino.0, offset, data)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(error),
         }
@@ -215,15 +227,18 @@ impl Filesystem for Mounted {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        answer_empty(self.disk().sync_file(ino.0), reply);
+        let mut disk = self.disk();
+        answer_empty(disk.can(Operation::Sync).and_then(|()| disk.sync_file(ino.0)), reply);
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        answer_empty(self.disk().sync_directory(ino.0), reply);
+        let mut disk = self.disk();
+        answer_empty(disk.can(Operation::Sync).and_then(|()| disk.sync_directory(ino.0)), reply);
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.disk().list(ino.0) {
+        let disk = self.disk();
+        match disk.can(Operation::Read).and_then(|()| disk.list(ino.0)) {
             Ok(names) => {
                 let mut listed = self.listed();
                 listed.0 += 1;

@@ -5,6 +5,7 @@
 //! definition.
 
 mod bucket;
+mod image;
 mod metadata;
 
 use std::time::Duration;
@@ -198,7 +199,7 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
     let image = spec.image.clone().unwrap_or_default();
     let validated = ValidatedRegistry {
         replicas,
-        image: image_reference(&settings.registry_image, &image),
+        image: image::reference(&settings.registry_image, &image),
         pull_policy: image.pull_policy.unwrap_or(PullPolicy::IfNotPresent),
         pull_secrets: image.pull_secrets.into_iter().map(|secret| secret.name).collect(),
         storage,
@@ -404,53 +405,5 @@ const fn log_level(level: ApiLogLevel) -> LogLevel {
         ApiLogLevel::Info => LogLevel::Info,
         ApiLogLevel::Debug => LogLevel::Debug,
         ApiLogLevel::Trace => LogLevel::Trace,
-    }
-}
-
-/// `default` with what the Registry says instead.
-fn image_reference(default: &str, image: &crate::api::registry::Image) -> String {
-    let (rest, digest) = default.split_once('@').map_or((default, None), |(rest, digest)| (rest, Some(digest)));
-    // A ':' before the last '/' belongs to a port.
-    let name_at = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (repository, tag) = rest[name_at..]
-        .rfind(':')
-        .map_or((rest, None), |colon| (&rest[..name_at + colon], Some(&rest[name_at + colon + 1..])));
-    let repository = image.repository.as_deref().unwrap_or(repository);
-    match (&image.digest, &image.tag) {
-        (Some(digest), _) => format!("{repository}@{digest}"),
-        (None, Some(tag)) => format!("{repository}:{tag}"),
-        (None, None) => match (digest, tag) {
-            (Some(digest), _) => format!("{repository}@{digest}"),
-            (None, Some(tag)) => format!("{repository}:{tag}"),
-            (None, None) => repository.to_owned(),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::registry::Image;
-
-    #[test]
-    fn an_image_is_the_default_with_what_the_registry_says_instead() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let image = |repository: &str, tag: &str, digest: &str| Image {
-            repository: (!repository.is_empty()).then(|| repository.into()),
-            tag: (!tag.is_empty()).then(|| tag.into()),
-            digest: (!digest.is_empty()).then(|| digest.into()),
-            ..Default::default()
-        };
-        for (default, image, expected) in [
-            ("r:5000/a:1", image("", "", ""), "r:5000/a:1".to_owned()),
-            ("r:5000/a:1", image("b", "", ""), "b:1".into()),
-            ("r:5000/a:1", image("", "2", ""), "r:5000/a:2".into()),
-            ("r:5000/a", image("", "", ""), "r:5000/a".into()),
-            ("a:1", image("", "", &digest), format!("a@{digest}")),
-            (&format!("a:1@{digest}"), image("", "", ""), format!("a@{digest}")),
-            (&format!("a@{digest}"), image("", "2", ""), "a:2".into()),
-        ] {
-            assert_eq!(image_reference(default, &image), expected);
-        }
     }
 }

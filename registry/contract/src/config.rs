@@ -166,11 +166,15 @@ impl Redirect {
 pub struct Filesystem {
     /// The directory. Default: `/var/lib/registry`.
     pub rootdirectory: PathBuf,
+    /// Whether other registries write to it at the same time: a network file system that cannot keep what that needs is refused
+    /// at start-up. Default: no. Ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 impl Default for Filesystem {
     fn default() -> Self {
-        Self { rootdirectory: "/var/lib/registry".into() }
+        Self { rootdirectory: "/var/lib/registry".into(), shared: false }
     }
 }
 

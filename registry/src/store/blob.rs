@@ -10,9 +10,9 @@ use ulid::Ulid;
 
 use super::body;
 use super::driver::{ContentStream, Stage};
-use super::error::{BodyError, Result};
+use super::error::{BodyError, Result, StoreError};
 use super::layout::{Key, LinkName, Prefix, decode};
-use super::{Store, UploadError};
+use super::{Store, UploadError, soundness};
 
 /// A blob that has been found in a repository.
 pub struct Blob {
@@ -74,7 +74,7 @@ impl Store {
         for _ in 0..2 {
             let links = self.links(repository, digest).await?;
             for link in links.iter().copied() {
-                if let Some(found) = self.behind(link, wanted(link.size)).await? {
+                if let Some(found) = self.behind(digest, link, wanted(link.size)).await? {
                     return Ok(Some(Blob { size: link.size, found }));
                 }
             }
@@ -86,8 +86,11 @@ impl Store {
     }
 
     /// What a link leads to.
-    async fn behind(&self, link: LinkName, wanted: Option<Range<u64>>) -> Result<Option<Found>> {
+    async fn behind(&self, digest: &Digest, link: LinkName, wanted: Option<Range<u64>>) -> Result<Option<Found>> {
         let key = Key::Data(link.data);
+        if self.soundness.is_damaged(link.data) {
+            return Ok(None);
+        }
         let Some(range) = wanted else {
             return Ok(self.leads_somewhere(link).await?.then_some(Found::Presence));
         };
@@ -96,8 +99,31 @@ impl Store {
         {
             return Ok(self.leads_somewhere(link).await?.then_some(Found::Location(location)));
         }
+        if link.size <= soundness::SMALL {
+            let bytes = self.small(digest, link).await?;
+            // The range lies within the blob.
+            let wanted = |bytes: Bytes| bytes.slice(range.start as usize..range.end as usize);
+            return Ok(bytes.map(|bytes| Found::Bytes(ContentStream::of_bytes(wanted(bytes)))));
+        }
+        let is_whole = range == (0..link.size);
         let content = self.driver.open(&key, range).await?.filter(|content| content.size() == link.size);
-        Ok(content.map(|content| Found::Bytes(content.stream())))
+        Ok(content.map(|content| {
+            let stream = content.stream();
+            let stream = if is_whole { self.soundness.verify(link.data, digest, link.size, stream) } else { stream };
+            Found::Bytes(stream)
+        }))
+    }
+
+    /// All bytes of a small blob. `None`: they are not there, or damaged.
+    async fn small(&self, digest: &Digest, link: LinkName) -> Result<Option<Bytes>> {
+        if let Some(bytes) = self.soundness.small(link.data) {
+            return Ok(Some(bytes));
+        }
+        let key = Key::Data(link.data);
+        let content = self.driver.open(&key, 0..link.size).await?.filter(|content| content.size() == link.size);
+        let Some(content) = content else { return Ok(None) };
+        let read = self.soundness.read_small(link.data, digest, content.stream()).await;
+        read.map_err(|error| StoreError::io(format_args!("read {key}"), error))
     }
 
     /// Takes a blob out of a repository. `false`: it was not in it.
@@ -143,8 +169,9 @@ impl Store {
     /// # Errors
     /// When storage fails.
     pub async fn mount_blob(&self, to: &RepositoryName, digest: &Digest, from: &RepositoryName) -> Result<bool> {
-        for link in self.links(from, digest).await? {
-            if self.has_young(to, digest, link.size).await? || self.link_to_older(to, digest, link).await? {
+        let (own, links) = futures::try_join!(self.links(to, digest), self.links(from, digest))?;
+        for link in links {
+            if self.has_young(to, digest, &own, link.size).await? || self.link_to_older(to, digest, link).await? {
                 return Ok(true);
             }
         }
@@ -170,33 +197,55 @@ impl Store {
 
     /// Whether a link leads to its data.
     pub(super) async fn leads_somewhere(&self, link: LinkName) -> Result<bool> {
-        Ok(self.driver.size(&Key::Data(link.data)).await? == Some(link.size))
+        let size = self.driver.size(&Key::Data(link.data)).await?;
+        Ok(size == Some(link.size) && !self.soundness.is_damaged(link.data))
     }
 
     /// Links bytes that are there already instead of those that came, which have been received and verified all the same:
     /// knowing a digest gives nobody the bytes.
     pub(super) async fn adopt(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
-        if self.has_young(repository, digest, size).await? {
+        let (own, hinted) = futures::try_join!(self.links(repository, digest), self.repositories_hinting_at(digest))?;
+        if self.has_young(repository, digest, &own, size).await? {
             return Ok(true);
         }
-        let mut candidates = vec![repository.clone()];
-        candidates
-            .extend(self.repositories_hinting_at(digest).await?.into_iter().filter(|hinted| hinted != repository));
-        for candidate in candidates {
-            for link in self.links(&candidate, digest).await? {
-                if link.size == size && self.link_to_older(repository, digest, link).await? {
-                    return Ok(true);
-                }
+        if self.link_to_one_of(repository, digest, own, size).await? {
+            return Ok(true);
+        }
+        for other in hinted.iter().filter(|hinted| *hinted != repository) {
+            let links = self.links(other, digest).await?;
+            if self.link_to_one_of(repository, digest, links, size).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn link_to_one_of(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        links: Vec<LinkName>,
+        size: u64,
+    ) -> Result<bool> {
+        for link in links.into_iter().filter(|link| link.size == size) {
+            if self.link_to_older(repository, digest, link).await? {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
     /// Whether the repository has a link that is good enough to answer with: a manifest that comes soon will find it, and
-    /// relies on it by a check of its own. Pushing the same again and again adds nothing.
-    async fn has_young(&self, repository: &RepositoryName, digest: &Digest, size: u64) -> Result<bool> {
-        let youngest = self.links(repository, digest).await?.into_iter().next();
-        let Some(link) = youngest.filter(|link| link.size == size && self.is_young(link.link)) else {
+    /// relies on it by a check of its own. Pushing the same again and again adds nothing. `links` are those it has, the youngest
+    /// first.
+    async fn has_young(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        links: &[LinkName],
+        size: u64,
+    ) -> Result<bool> {
+        let Some(link) = links.first().copied().filter(|link| link.size == size && self.is_young(link.link)) else {
             return Ok(false);
         };
         let key = link_key(repository, digest, link);

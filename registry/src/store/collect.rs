@@ -154,6 +154,10 @@ const ROUND: usize = 50_000;
 const MOST_KNOWN: usize = 1_000_000;
 /// Keys that one batch names.
 const BATCH: usize = 10_000;
+/// Between batch and second mark: until pushers see the batch, and until the collector sees what they wrote before they did.
+const WAITS_TO_MARK_AGAIN: u32 = 2;
+/// Between the deletion and the end of the batch: until nobody is shown any more what was deleted.
+const WAITS_TO_RETIRE: u32 = 1;
 /// Keys that are removed at a time.
 pub(super) const REMOVED_AT_ONCE: usize = 1000;
 /// Requests that are under way at the same time.
@@ -290,8 +294,10 @@ impl<'a> Collection<'a> {
         let mut spared = HashSet::new();
         if !self.terms.dry_run {
             let batches = self.write_batches(&round.candidates).await?;
+            self.until_all_see(WAITS_TO_MARK_AGAIN).await;
             spared = self.mark_again(&mut round).await?;
             self.delete(&round.candidates).await?;
+            self.until_all_see(WAITS_TO_RETIRE).await;
             self.retire(batches, &spared).await?;
         }
         linked.0.extend(spared.iter().filter_map(|key| match key {
@@ -307,12 +313,19 @@ impl<'a> Collection<'a> {
         let mut spared = HashSet::new();
         if !self.terms.dry_run {
             let batches = self.write_batches(&candidates).await?;
+            self.until_all_see(WAITS_TO_MARK_AGAIN).await;
             spared = self.mark_data_again(&mut candidates).await?;
             self.delete(&candidates).await?;
+            self.until_all_see(WAITS_TO_RETIRE).await;
             self.retire(batches, &spared).await?;
         }
         self.count(candidates, spared.len());
         Ok(())
+    }
+
+    /// On a network file system: waits so often until nobody is shown a list from before the wait any more.
+    async fn until_all_see(&self, waits: u32) {
+        tokio::time::sleep(self.store.driver.staleness() * waits).await;
     }
 
     /// From here on nobody relies on any of it.

@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use super::error::Result;
 use super::layout::{Key, Prefix};
 
+mod coalesced;
 #[cfg(test)]
 mod conformance;
 mod content;
@@ -23,6 +24,7 @@ mod posix;
 #[cfg(test)]
 mod watched;
 
+pub(crate) use coalesced::Coalesced;
 pub(crate) use content::Content;
 pub use content::ContentStream;
 pub(crate) use object::Object;
@@ -35,7 +37,7 @@ pub(crate) use watched::Watched;
 pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Writes new values. When it returns they are durable, and so is everything in `also`, by whoever it was written.
     ///
-    /// Each value is seen wholly or not at all, by readers now and after a power cut. Of several any may be there after a
+    /// An empty value may be there already, and stays. Each value is seen wholly or not at all, by readers now and after a power cut. Of several any may be there after a
     /// power cut before the return.
     async fn create(&self, values: Vec<(Key, Bytes)>, also: &[Key]) -> Result<()>;
 
@@ -65,6 +67,9 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
     /// Up to `limit` of the names below a prefix, in no order.
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>>;
 
+    /// Every name below a prefix with the size of its value, in bytes, in no order.
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>>;
+
     /// Up to `limit` of the names below a prefix that come after `after`, in the bytewise order of keys: a name that has others
     /// below it counts with its slash. The names are as they stand in keys (repositories
     /// [`encode`](super::layout::encode)d).
@@ -92,6 +97,12 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
 
     /// Removes what staging left behind when a process died. Nothing is staged for longer than `age`.
     async fn sweep(&self, age: Duration) -> Result<()>;
+
+    /// How long a list may miss what another process has written, or show what it has removed. Asked for anew, [`Driver::list`] and
+    /// [`Driver::sizes`] show what is there all the same, for deletions; the waits of collectors do not trust that.
+    fn staleness(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Where a client can read a large value itself, for a while, with a GET of its own. `None`: only here.
     async fn location(&self, _key: &Key) -> Result<Option<String>> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::layout::Key;
 
@@ -9,12 +10,12 @@ use super::layout::Key;
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Storage could not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing}: {source}")]
 pub struct StoreError {
     doing: String,
     kind: StoreErrorKind,
-    source: Box<dyn std::error::Error + Send + Sync>,
+    source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 /// What a caller can do about a [`StoreError`].
@@ -39,7 +40,7 @@ impl StoreError {
     }
 
     pub(crate) fn corrupt(key: &Key, what: &'static str) -> Self {
-        Self { doing: format!("read {key}"), kind: StoreErrorKind::Corrupt, source: what.into() }
+        Self::of_kind(StoreErrorKind::Corrupt, format_args!("read {key}"), what)
     }
 
     pub(crate) fn other(doing: impl fmt::Display, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -51,7 +52,7 @@ impl StoreError {
         doing: impl fmt::Display,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { doing: doing.to_string(), kind, source: source.into() }
+        Self { doing: doing.to_string(), kind, source: source.into().into() }
     }
 
     pub(crate) fn io(doing: impl fmt::Display, source: io::Error) -> Self {

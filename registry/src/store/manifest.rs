@@ -184,14 +184,16 @@ impl Store {
     /// stay: somebody else may build on it at once.
     async fn put(&self, put: &Put<'_>) -> PutResult<()> {
         let name = RecordName { record: Ulid::generate(), kind: put.manifest.kind() };
-        // Once before anything is written, so that only a race is refused later.
-        let validated = self.find_children(put, &Dead::default(), &HashSet::new()).await?;
-        self.had_no_more(put, &validated.entries).await?;
+        let entries = self.entries(put).await?;
         let intent = Key::Intent { repository: put.repository.clone(), digest: put.digest.clone(), name };
         self.driver.leave(vec![(intent.clone(), put.bytes.clone())]).await?;
-        let done = self.put_intended(put, name, &validated.entries).await;
+        let done = self.put_intended(put, name, &entries).await;
         if matches!(done, Err(PutManifestError::Store(_))) {
             // Its record may have been written all the same, or may be yet: what that names must be there for as long.
+            return done;
+        }
+        if !self.driver.staleness().is_zero() {
+            // A collector may not be shown the record yet, and finds what it names by the intent.
             return done;
         }
         // Not before the tags are written: until then it is the intent that keeps the record. One that stays behind keeps
@@ -200,6 +202,16 @@ impl Store {
             tracing::warn!(%error, "an intent was left behind");
         }
         done
+    }
+
+    /// The entries of an index that are there before anything is written. Others may be absent; these must not be missed later.
+    async fn entries(&self, put: &Put<'_>) -> PutResult<HashSet<Digest>> {
+        if !put.manifest.children().iter().any(|child| matches!(child, Child::Entry(_))) {
+            return Ok(HashSet::new());
+        }
+        let found = self.find_children(put, &Dead::default(), &HashSet::new()).await?;
+        self.had_no_more(put, &found.entries).await?;
+        Ok(found.entries)
     }
 
     /// Of an index that is put again because it is dead: whether what it lacks now it has always lacked. Its record keeps its

@@ -32,7 +32,8 @@ macro_rules! on_every_driver {
             $(#[tokio::test]
             #[ignore = "on a server, which `e2e/test` starts"]
             async fn $name() {
-                super::$name(super::Store::on(std::sync::Arc::new(super::Object::in_a_test_bucket()))).await;
+                let bucket = std::sync::Arc::new(super::Object::in_a_test_bucket());
+                super::$name(super::Store::on(std::sync::Arc::new(super::Coalesced::new(bucket)))).await;
             })*
         }
     };
@@ -43,6 +44,7 @@ mod check;
 mod collect;
 mod dying;
 mod manifests;
+mod network;
 mod soak;
 mod the_dead;
 mod uploads;

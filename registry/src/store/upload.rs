@@ -91,7 +91,7 @@ impl Store {
     ) -> UploadResult<UploadState> {
         let progress = self.progress(state).await?;
         self.follows(&progress, state, expected_start).await?;
-        let (state, end) = self.add_segment(&progress, state, body).await?;
+        let (state, _, end) = self.add_segment(progress, state, body).await?;
         end?;
         Ok(state)
     }
@@ -133,9 +133,8 @@ impl Store {
             return self.finish_in_one(state, body, digest).await;
         }
         let state = state.clone().hashed_by(digest.algorithm());
-        let (last, end) = self.add_segment(&progress, &state, body).await?;
+        let (last, progress, end) = self.add_segment(progress, &state, body).await?;
         end?;
-        let progress = self.progress(&last).await?;
         self.publish_upload(&progress, &last, digest).await
     }
 
@@ -175,11 +174,11 @@ impl Store {
 
     async fn add_segment(
         &self,
-        progress: &Progress,
+        mut progress: Progress,
         state: &UploadState,
         body: impl Stream<Item = Result<Bytes, BodyError>> + Send + Unpin,
-    ) -> UploadResult<(UploadState, Result<(), BodyError>)> {
-        let hasher = self.hasher(progress, state).await?;
+    ) -> UploadResult<(UploadState, Progress, Result<(), BodyError>)> {
+        let hasher = self.hasher(&progress, state).await?;
         let name = SegmentName { start: state.offset(), attempt: Ulid::generate(), before: state.head() };
         let key = Key::Segment { upload: state.ulid(), name };
         let mut stage = self.driver.stage(key.clone()).await?;
@@ -187,11 +186,12 @@ impl Store {
         // One first byte that no answer acknowledged is given up: `Range: 0-0` would tell its client that nothing is there.
         let ambiguous = received.end.is_err() && state.offset() + received.written == 1;
         if received.written == 0 || ambiguous {
-            return Ok((state.clone(), received.end));
+            return Ok((state.clone(), progress, received.end));
         }
         stage.publish().await?;
         self.driver.create(Vec::new(), &[key]).await?;
-        Ok((state.after(name.attempt, received.written, &received.hasher), received.end))
+        progress.segments.push(Segment { name, size: received.written });
+        Ok((state.after(name.attempt, received.written, &received.hasher), progress, received.end))
     }
 
     async fn publish_upload(&self, progress: &Progress, state: &UploadState, digest: &Digest) -> UploadResult<()> {
@@ -251,18 +251,13 @@ impl Store {
         if state.expires() < SystemTime::now() {
             return Err(UploadError::Unknown);
         }
-        let names = self.driver.list(&Prefix::Upload(state.ulid()), usize::MAX).await?;
-        let mut found = Vec::new();
-        for entry in names.iter().filter_map(|name| name.parse().ok()) {
-            let UploadEntry::Segment(name) = entry else { return Ok(Err(entry)) };
-            found.push(name);
-        }
         let mut segments = Vec::new();
-        for name in found {
-            let key = Key::Segment { upload: state.ulid(), name };
-            // One that is gone by now was removed because the upload has just ended.
-            let size = self.driver.size(&key).await?.ok_or(UploadError::Unknown)?;
-            segments.push(Segment { name, size });
+        for (name, size) in self.driver.sizes(&Prefix::Upload(state.ulid())).await? {
+            match name.parse() {
+                Ok(UploadEntry::Segment(name)) => segments.push(Segment { name, size }),
+                Ok(end) => return Ok(Err(end)),
+                Err(_) => {}
+            }
         }
         let progress = Progress { segments };
         // What the client has been told is stored must be: else storage was lost, or the upload is swept.

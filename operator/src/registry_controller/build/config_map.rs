@@ -35,7 +35,10 @@ fn config(registry: &ValidatedRegistry) -> Config {
         version: Version::default(),
         log: Log { level: registry.log_level, formatter: LogFormatter::Json },
         storage: Storage {
-            filesystem: registry.bucket().is_none().then(|| Filesystem { rootdirectory: DATA.into() }),
+            filesystem: registry
+                .bucket()
+                .is_none()
+                .then(|| Filesystem { rootdirectory: DATA.into(), shared: registry.is_shared() }),
             delete: Delete { enabled: true },
             maintenance: Maintenance {
                 readonly: ReadOnly { enabled: registry.read_only },

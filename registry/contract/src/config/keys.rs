@@ -28,6 +28,7 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
     ("log.reportcaller", None),
     ("loglevel", None),
     ("storage.filesystem.rootdirectory", Text),
+    ("storage.filesystem.shared", Read),
     ("storage.filesystem.maxthreads", None),
     ("storage.inmemory", Read),
     ("storage.azure.accountname", Text),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::{StreamExt, TryStreamExt};
 use ulid::Ulid;
 
-use super::{Batch, Candidate, Collection, PARALLEL, Round, Why};
+use super::{Batch, Candidate, Collection, PARALLEL, Round, WAITS_TO_MARK_AGAIN, WAITS_TO_RETIRE, Why};
 use crate::store::dead;
 use crate::store::error::Result;
 use crate::store::layout::{Key, Prefix};
@@ -22,6 +22,11 @@ impl Collection<'_> {
     /// it would bring back what a client deletes at the same moment.
     pub(super) async fn take_over(&mut self) -> Result<TakenOver> {
         let batches = self.leftover_batches().await?;
+        if batches.is_empty() {
+            return Ok(TakenOver { deleted: 0, spared: 0 });
+        }
+        // They may have been written a moment ago.
+        self.until_all_see(WAITS_TO_MARK_AGAIN).await;
         let keys = batches.iter().flat_map(|batch| batch.keys.iter().cloned());
         let (data, others): (Vec<_>, Vec<_>) =
             self.still_there(keys.collect()).await?.into_iter().partition(|c| matches!(c.key, Key::Data(_)));
@@ -38,6 +43,7 @@ impl Collection<'_> {
         deleted += data.len();
         self.count(data, 0);
 
+        self.until_all_see(WAITS_TO_RETIRE).await;
         spared.extend(linked);
         self.retire(batches, &spared).await?;
         Ok(TakenOver { deleted, spared: spared.len() as u64 })

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use ulid::Ulid;
 
-use super::{Driver, Object, Posix};
-use crate::store::layout::{Key, LinkName, Prefix, RecordName};
+use super::{Coalesced, Driver, Object, Posix};
+use crate::store::layout::{Key, LinkName, Prefix, RecordName, SegmentName};
 
 /// A test for each driver, from one body that is given `Arc<dyn Driver>`.
 macro_rules! on_every_driver {
@@ -28,11 +28,20 @@ macro_rules! on_every_driver {
             })*
         }
 
+        mod coalesced {
+            $(#[tokio::test]
+            async fn $name() {
+                let object = std::sync::Arc::new(super::Object::in_memory());
+                super::$name(std::sync::Arc::new(super::Coalesced::new(object))).await;
+            })*
+        }
+
         mod bucket {
             $(#[tokio::test]
             #[ignore = "on a server, which `e2e/test` starts"]
             async fn $name() {
-                super::$name(std::sync::Arc::new(super::Object::in_a_test_bucket())).await;
+                let bucket = std::sync::Arc::new(super::Object::in_a_test_bucket());
+                super::$name(std::sync::Arc::new(super::Coalesced::new(bucket))).await;
             })*
         }
     };
@@ -42,6 +51,7 @@ on_every_driver! {
     absence_is_no_error
     what_is_created_is_there_whole
     what_is_left_is_there_whole
+    a_mark_may_be_made_twice
     a_staged_value_is_invisible_until_it_is_published
     a_dropped_stage_leaves_nothing
     a_value_of_many_parts_is_whole
@@ -55,6 +65,7 @@ on_every_driver! {
     a_tag_is_replaced
     a_tag_is_removed_only_if_it_is_as_expected
     of_a_removal_and_a_concurrent_write_the_write_survives
+    names_are_listed_with_the_sizes_of_their_values
     lists_do_not_mix_names_that_are_prefixes_of_others
 }
 
@@ -112,6 +123,32 @@ async fn what_is_left_is_there_whole(driver: Arc<dyn Driver>) {
     let key = data();
     driver.leave(vec![(key.clone(), Bytes::from_static(b"for now"))]).await.unwrap();
     assert_eq!(driver.read(&key).await.unwrap().as_deref(), Some(&b"for now"[..]));
+}
+
+async fn a_mark_may_be_made_twice(driver: Arc<dyn Driver>) {
+    let mark = || vec![(Key::Finished { upload: Ulid::nil(), digest: digest() }, Bytes::new())];
+    for _ in 0..2 {
+        driver.leave(mark()).await.unwrap();
+        driver.create(mark(), &[]).await.unwrap();
+    }
+    assert_eq!(driver.sizes(&Prefix::Upload(Ulid::nil())).await.unwrap().len(), 1);
+}
+
+async fn names_are_listed_with_the_sizes_of_their_values(driver: Arc<dyn Driver>) {
+    let upload = Ulid::generate();
+    let mut expected = Vec::new();
+    for size in [0, 1, 70_000] {
+        let name = SegmentName { start: 7, attempt: Ulid::generate(), before: Ulid::nil() };
+        let mut stage = driver.stage(Key::Segment { upload, name }).await.unwrap();
+        stage.write(vec![vec![b'x'; size].into()]).await.unwrap();
+        stage.publish().await.unwrap();
+        expected.push((name.to_string(), size as u64));
+    }
+    let mut listed = driver.sizes(&Prefix::Upload(upload)).await.unwrap();
+    listed.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    assert!(driver.sizes(&Prefix::Upload(Ulid::generate())).await.unwrap().is_empty());
 }
 
 async fn a_staged_value_is_invisible_until_it_is_published(driver: Arc<dyn Driver>) {

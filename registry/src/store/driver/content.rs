@@ -36,7 +36,12 @@ impl Content {
     }
 
     pub(crate) fn of_object(size: u64, stream: BoxStream<'static, io::Result<Bytes>>) -> Self {
-        Self { size, stream: ContentStream(Inner::Object(stream)) }
+        Self { size, stream: ContentStream::of_pieces(stream) }
+    }
+
+    /// Of a value of `size` bytes those that were wanted, and have been read.
+    pub(crate) fn of_bytes(size: u64, bytes: Bytes) -> Self {
+        Self { size, stream: ContentStream::of_bytes(bytes) }
     }
 
     /// The size of the whole value, in bytes.
@@ -55,7 +60,20 @@ pub struct ContentStream(Inner);
 
 enum Inner {
     File(FileStream),
+    Memory(Option<Bytes>),
     Object(BoxStream<'static, io::Result<Bytes>>),
+}
+
+impl ContentStream {
+    /// Bytes that are there.
+    pub(crate) fn of_bytes(bytes: Bytes) -> Self {
+        Self(Inner::Memory((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// Bytes that come.
+    pub(crate) fn of_pieces(pieces: BoxStream<'static, io::Result<Bytes>>) -> Self {
+        Self(Inner::Object(pieces))
+    }
 }
 
 impl Stream for ContentStream {
@@ -64,6 +82,7 @@ impl Stream for ContentStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.0 {
             Inner::File(stream) => stream.poll_next(cx),
+            Inner::Memory(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Inner::Object(stream) => stream.as_mut().poll_next(cx),
         }
     }

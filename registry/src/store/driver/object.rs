@@ -34,6 +34,7 @@ use stage::ObjectStage;
 
 mod advice;
 mod azure;
+mod budget;
 mod error;
 mod gcs;
 mod lists;
@@ -198,6 +199,10 @@ impl Driver for Object {
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
         self.names(prefix, limit).await
+    }
+
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        self.names_and_sizes(prefix).await
     }
 
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {

@@ -1,7 +1,7 @@
 //! A directory, local or shared by several replicas, as a place where bytes are kept.
 //!
 //! Beside the key tree the directory holds `tmp/`, where values grow before they have a key, and `lock/`, a fixed number of
-//! empty files that tag writers lock. Both may be lost at any time.
+//! empty files that tag writers lock, and `spare/`, which is given up when the disk is full. All may be lost at any time.
 //!
 //! Lookups run on the thread that asks: they are a few microseconds when the kernel has the directories cached, which is
 //! less than it takes to hand them to the blocking pool. Everything that writes or waits for the disk runs on the pool.
@@ -26,13 +26,19 @@ use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, Prefix, encode};
 
 mod durability;
+mod listed;
 mod names;
+mod network;
 mod scan;
+mod spare;
 mod stage;
 mod tag_lock;
 
 use durability::Durability;
+use listed::Listed;
 use names::Names;
+use network::{Network, UnshareableError};
+use spare::Spare;
 use stage::FileStage;
 use tag_lock::TagLocks;
 
@@ -47,7 +53,12 @@ struct Shared {
     root: PathBuf,
     reads: FileReads,
     durability: Durability,
+    /// `None`: all who use the directory are on this machine, or it is as if they were.
+    network: Option<Network>,
     locks: TagLocks,
+    spare: Spare,
+    /// `None`: directories are read each time.
+    listed: Option<Listed>,
     names: Mutex<HashMap<Prefix, Arc<Mutex<Names>>>>,
 }
 
@@ -71,6 +82,9 @@ pub enum OpenPosixError {
     /// It does not tell upper from lower case, so tags that differ in case would be one.
     #[error("{0} is on a file system that does not tell upper from lower case, as tags do. Choose another file system")]
     CaseInsensitive(PathBuf),
+    /// Several registries are to use it, and it is mounted so that they cannot.
+    #[error(transparent)]
+    Unshareable(#[from] UnshareableError),
 }
 
 /// `TMPFS_MAGIC` of statfs(2): its files are memory and cannot block.
@@ -88,8 +102,12 @@ impl Posix {
             return Err(OpenPosixError::Distribution(root.to_path_buf()));
         }
         fs::create_dir_all(root.join(stage::DIRECTORY)).map_err(unwritable)?;
-        if !tells_case(root).map_err(unwritable)? {
-            return Err(OpenPosixError::CaseInsensitive(root.to_path_buf()));
+        match tells_case(root) {
+            Ok(true) => {}
+            Ok(false) => return Err(OpenPosixError::CaseInsensitive(root.to_path_buf())),
+            // What is there can be pulled, and deleted to make room.
+            Err(error) if spare::is_full(&error) => tracing::warn!(root = %root.display(), "the disk is full"),
+            Err(error) => return Err(unwritable(error)),
         }
         fs::create_dir_all(root.join(tag_lock::DIRECTORY)).map_err(unwritable)?;
         let directory = File::open(root).map_err(unwritable)?;
@@ -104,15 +122,34 @@ impl Posix {
     }
 
     fn of(root: &Path, directory: &File) -> Self {
-        let tmpfs = rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type == TMPFS);
+        let file_system = rustix::fs::fstatfs(directory).map_or(0, |stat| stat.f_type);
         let shared = Shared {
             root: root.to_path_buf(),
-            reads: if tmpfs { FileReads::Inline } else { FileReads::CachedInline },
+            reads: if file_system == TMPFS { FileReads::Inline } else { FileReads::CachedInline },
             durability: Durability::new(root),
+            network: Network::of(root),
             locks: TagLocks::new(root),
+            spare: Spare::new(root),
+            listed: Listed::on(file_system),
             names: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes sure that other processes may use the directory at the same time, on other machines too.
+    pub(crate) fn share(&self) -> std::result::Result<(), UnshareableError> {
+        match self.shared.network.as_ref().and_then(|network| network.unshareable.clone()) {
+            Some(why) => Err(UnshareableError { root: self.shared.root.clone(), why }),
+            None => Ok(()),
+        }
+    }
+
+    /// As if the directory were on a network file system that can be shared.
+    #[cfg(test)]
+    pub(crate) fn open_as_on_a_network(root: &Path, staleness: Duration) -> Self {
+        let shared = Arc::into_inner(Self::open(root).unwrap().shared).unwrap();
+        let network = Some(Network { staleness, unshareable: None });
+        Self { shared: Arc::new(Shared { network, ..shared }) }
     }
 
     /// How often fsync(2) was called.
@@ -168,6 +205,43 @@ impl Posix {
     }
 }
 
+impl Shared {
+    /// Up to `limit` of the names in a directory.
+    fn list(&self, directory: PathBuf, limit: usize) -> io::Result<Vec<String>> {
+        let read = |limit| {
+            let Some(entries) = self.entries(&directory)? else { return Ok(Vec::new()) };
+            entries.take(limit).map(|entry| entry.map(|entry| names::name_of(&entry))).collect::<io::Result<Vec<_>>>()
+        };
+        let Some(listed) = &self.listed else { return read(limit) };
+        let Some(now) = found(fs::metadata(&directory))? else { return Ok(Vec::new()) };
+        match listed.names(&directory, &now, limit) {
+            Ok(names) => Ok(names),
+            Err(state) => {
+                let names = read(limit)?;
+                // Otherwise there may be more.
+                if names.len() < limit {
+                    listed.keep(directory, state, &names);
+                }
+                Ok(names)
+            }
+        }
+    }
+
+    /// What is in a directory now. `None`: there is none.
+    fn entries(&self, directory: &Path) -> io::Result<Option<fs::ReadDir>> {
+        self.look_anew(directory)?;
+        found(fs::read_dir(directory))
+    }
+
+    /// Forgets what is remembered of a directory, if it has changed meanwhile.
+    fn look_anew(&self, directory: &Path) -> io::Result<()> {
+        if self.network.is_some() { Network::ask_server(directory) } else { Ok(()) }
+    }
+}
+
+/// What is no part of the key tree.
+const OWN_DIRECTORIES: [&str; 3] = [stage::DIRECTORY, tag_lock::DIRECTORY, spare::DIRECTORY];
+
 /// Repositories whose sorted tags are kept at the same time. Beyond it all are forgotten and built again when asked for.
 const MOST_INDEXES: usize = 1024;
 
@@ -178,13 +252,25 @@ impl Driver for Posix {
         let doing = format!("write {}", keys.iter().chain(also).next().map(ToString::to_string).unwrap_or_default());
         let values: Vec<_> = keys.iter().map(|key| self.path(key)).zip(values).collect();
         let also: Vec<_> = also.iter().map(|key| self.path(key)).collect();
+        let of_a_collector = |key| matches!(key, &Key::Run(_) | &Key::RunResult(_) | &Key::DeadBatch(_));
+        let makes_room = !keys.is_empty() && keys.iter().all(of_a_collector);
+        let ends_run = keys.iter().any(|key| matches!(key, Key::RunResult(_)));
         self.on_pool(doing, move |shared| {
-            let mut pending = shared.durability.begin();
-            pending.create(&values)?;
-            for path in also {
-                pending.rely(&path)?;
+            let create = || {
+                let mut pending = shared.durability.begin();
+                pending.create(&values)?;
+                for path in &also {
+                    pending.rely(path)?;
+                }
+                pending.finish()
+            };
+            if !makes_room {
+                return create();
             }
-            pending.finish()
+            shared.spare.make_room_for(create)?;
+            // For the next one, from what this one has freed. Where that was nothing there is no room, and no harm in it.
+            let _ = ends_run.then(|| shared.spare.fill());
+            Ok(())
         })
         .await?;
         keys.iter().for_each(|key| self.note(key, names::Change::Added));
@@ -232,26 +318,35 @@ impl Driver for Posix {
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
+        let directory = self.directory(prefix);
+        self.shared.list(directory, limit).map_err(|error| StoreError::io(format!("list {prefix}"), error))
+    }
+
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
         let failed = |error| StoreError::io(format!("list {prefix}"), error);
-        let Some(entries) = found(fs::read_dir(self.directory(prefix))).map_err(failed)? else { return Ok(Vec::new()) };
-        entries
-            .take(limit)
-            .map(|entry| entry.map(|entry| names::name_of(&entry)))
-            .collect::<io::Result<_>>()
-            .map_err(failed)
+        let Some(entries) = self.shared.entries(&self.directory(prefix)).map_err(failed)? else {
+            return Ok(Vec::new());
+        };
+        let size = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            // One that is gone by now need not be listed.
+            Ok(found(entry.metadata())?.map(|metadata| (names::name_of(&entry), metadata.len())))
+        };
+        entries.filter_map(|entry| size(entry).transpose()).collect::<io::Result<_>>().map_err(failed)
     }
 
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         let names = self.names(prefix);
-        let after = after.map(str::to_owned);
-        self.on_pool(format!("list {prefix}"), move |_| {
+        let (directory, after) = (self.directory(prefix), after.map(str::to_owned));
+        self.on_pool(format!("list {prefix}"), move |shared| {
+            shared.look_anew(&directory)?;
             names.lock().unwrap_or_else(PoisonError::into_inner).page(after.as_deref(), limit)
         })
         .await
     }
 
     fn scan(&self, prefix: &Prefix) -> BoxStream<'static, Result<String>> {
-        scan::names_below(self.directory(prefix), format!("list {prefix}"))
+        scan::names_below(Arc::clone(&self.shared), self.directory(prefix), format!("list {prefix}"))
     }
 
     async fn changed(&self, key: &Key) -> Result<Option<SystemTime>> {
@@ -301,7 +396,7 @@ impl Driver for Posix {
         let (path, expected) = (self.path(tag), expected.clone());
         let removed = self
             .on_pool(format!("remove {tag}"), move |shared| {
-                let lock = shared.locks.exclusive(&path)?;
+                let lock = shared.spare.make_room_for(|| shared.locks.exclusive(&path))?;
                 if found(fs::read(&path))?.is_none_or(|value| value != expected) {
                     return Ok(false);
                 }
@@ -318,6 +413,10 @@ impl Driver for Posix {
         Ok(removed)
     }
 
+    fn staleness(&self) -> Duration {
+        self.shared.network.as_ref().map_or(Duration::ZERO, |network| network.staleness)
+    }
+
     async fn walk(&self) -> Result<Vec<String>> {
         self.on_pool("list everything", |shared| {
             let mut names = Vec::new();
@@ -329,7 +428,7 @@ impl Driver for Posix {
                     let Ok(name) = path.strip_prefix(&shared.root) else { continue };
                     if !is_directory {
                         names.push(name.to_string_lossy().into_owned());
-                    } else if ![stage::DIRECTORY, tag_lock::DIRECTORY].map(Path::new).contains(&name) {
+                    } else if !OWN_DIRECTORIES.map(Path::new).contains(&name) {
                         directories.push(path);
                     }
                 }
@@ -341,6 +440,7 @@ impl Driver for Posix {
 
     async fn sweep(&self, _age: Duration) -> Result<()> {
         self.on_pool("remove what was left half-written", |shared| {
+            shared.spare.fill()?;
             for entry in fs::read_dir(shared.root.join(stage::DIRECTORY))? {
                 let entry = entry?;
                 let Some(metadata) = found(entry.metadata())? else { continue };

@@ -89,6 +89,11 @@ impl Driver for Watched {
         self.behind.list(prefix, limit).await
     }
 
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        self.hear("list")?;
+        self.behind.sizes(prefix).await
+    }
+
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         self.hear("page")?;
         self.behind.page(prefix, after, limit).await
@@ -119,6 +124,10 @@ impl Driver for Watched {
     async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
         self.hear("remove_tag_if")?;
         self.behind.remove_tag_if(tag, expected).await
+    }
+
+    fn staleness(&self) -> Duration {
+        self.behind.staleness()
     }
 
     async fn walk(&self) -> Result<Vec<String>> {

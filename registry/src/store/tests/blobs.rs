@@ -64,3 +64,56 @@ async fn a_deleted_blob_is_gone_from_its_repository_only(store: Store) {
     assert!(read_blob(&store, "a", &digest).await.is_none());
     assert_eq!(read_blob(&store, "b", &digest).await.unwrap(), b"bytes");
 }
+
+/// The file with the bytes of the only blob, whose first byte is another one from now on.
+fn damage(root: &Path) {
+    let shard = std::fs::read_dir(root.join("d")).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(shard).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+async fn wanted(store: &Store, digest: &Digest, range: std::ops::Range<u64>) -> Option<std::io::Result<Vec<Bytes>>> {
+    let blob = store.blob(&repository("a"), digest, |_| Some(range.clone())).await.unwrap()?;
+    Some(blob.bytes().unwrap().try_collect().await)
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_never_read_to_its_end_and_a_push_brings_it_back() {
+    for size in [1000, 3 << 20] {
+        let root = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let (digest, whole) = (digest_of(&bytes), 0..bytes.len() as u64);
+        push_blob(&Store::posix(root.path()).unwrap(), "a", &bytes).await;
+        damage(root.path());
+
+        let store = Store::posix(root.path()).unwrap();
+        if size > 100_000 {
+            let read = wanted(&store, &digest, whole.clone()).await.expect("its beginning is given out");
+            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::InvalidData, "its end is not");
+        }
+        assert!(wanted(&store, &digest, whole.clone()).await.is_none());
+        assert!(wanted(&store, &digest, 0..1).await.is_none());
+        assert!(store.blob(&repository("a"), &digest, |_| None).await.unwrap().is_none());
+
+        push_blob(&store, "a", &bytes).await;
+        for _ in 0..2 {
+            let read = wanted(&store, &digest, whole.clone()).await.unwrap().unwrap();
+            assert!(read.concat() == bytes);
+        }
+        // Of two that are there the younger one is read also by who has not found the other one out.
+        let read = wanted(&Store::posix(root.path()).unwrap(), &digest, whole).await.unwrap().unwrap();
+        assert!(read.concat() == bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_small_blob_is_the_part_that_was_asked_for() {
+    let store = Store::in_memory();
+    push_blob(&store, "a", b"0123456789").await;
+    for _ in 0..2 {
+        let part = wanted(&store, &digest_of(b"0123456789"), 3..7).await.unwrap().unwrap();
+        assert_eq!(part.concat(), b"3456");
+    }
+}

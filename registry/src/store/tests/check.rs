@@ -51,7 +51,7 @@ async fn a_check_names_what_is_damaged_lost_and_overdue() {
 async fn a_check_writes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let config = config::Storage {
-        filesystem: Some(config::Filesystem { rootdirectory: root.path().to_path_buf() }),
+        filesystem: Some(config::Filesystem { rootdirectory: root.path().to_path_buf(), shared: false }),
         ..config::Storage::default()
     };
     let store = Store::open_to_read(&config).unwrap();

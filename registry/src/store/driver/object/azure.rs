@@ -10,6 +10,7 @@ use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
+use super::budget::Budgeted;
 use super::open::{OpenBucketError, client, credentials, never, patient, refuse_empty, variable};
 
 /// The account's key, where it is not in the file.
@@ -61,6 +62,7 @@ fn builder(
     let builder = MicrosoftAzureBuilder::new()
         .with_account(&config.accountname)
         .with_container_name(&config.container)
+        .with_http_connector(Budgeted::default())
         .with_client_options(client(None)?)
         .with_allow_http(endpoint.starts_with("http://"))
         .with_endpoint(endpoint);

@@ -5,6 +5,7 @@ use std::error::Error;
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::budget::SpentError;
 use crate::store::error::{StoreError, StoreErrorKind};
 
 /// A failure of the store's, with what a caller can do about it.
@@ -43,7 +44,7 @@ pub(super) fn was_not_done(error: &ObjectError) -> bool {
         Some("SlowDown" | "ServiceUnavailable" | "ServerBusy" | "TooManyRequests" | "RequestLimitExceeded")
     );
     let mut transport = chain(error).filter_map(|error| error.downcast_ref::<HttpError>());
-    is_refused || transport.any(|error| error.kind() == HttpErrorKind::Connect)
+    !is_spent(error) && (is_refused || transport.any(|error| error.kind() == HttpErrorKind::Connect))
 }
 
 /// Whether somebody else writes to the same object at this moment. There are other reasons for a 409, which stay.
@@ -71,9 +72,13 @@ const LONGEST_REASON: usize = 300;
 /// Whether the answer began to come and did not end.
 pub(super) fn broke_off(error: &ObjectError) -> bool {
     let mut transport = chain(error).filter_map(|error| error.downcast_ref::<HttpError>());
-    transport.any(|error| {
-        matches!(error.kind(), HttpErrorKind::Decode | HttpErrorKind::Interrupted | HttpErrorKind::Unknown)
-    })
+    let breaks = |kind| matches!(kind, HttpErrorKind::Decode | HttpErrorKind::Interrupted | HttpErrorKind::Unknown);
+    !is_spent(error) && transport.any(|error| breaks(error.kind()))
+}
+
+/// Whether no request is sent again at the moment, whatever has become of it.
+fn is_spent(error: &ObjectError) -> bool {
+    chain(error).any(|error| error.is::<SpentError>())
 }
 
 /// Whether the store does not know what it was asked to do.

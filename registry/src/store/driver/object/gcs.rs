@@ -8,13 +8,16 @@ use object_store::signer::Signer;
 
 use super::Object;
 use super::advice::{Bucket, Provider};
+use super::budget::Budgeted;
 use super::open::{OpenBucketError, client, credentials, never, patient, variable};
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
     pub(crate) fn gcs(config: &Gcs, redirects: bool) -> Result<Self, OpenBucketError> {
-        let mut builder =
-            GoogleCloudStorageBuilder::new().with_bucket_name(&config.bucket).with_client_options(client(None)?);
+        let mut builder = GoogleCloudStorageBuilder::new()
+            .with_bucket_name(&config.bucket)
+            .with_http_connector(Budgeted::default())
+            .with_client_options(client(None)?);
         if let Some(keyfile) = &config.keyfile {
             builder = builder.with_service_account_path(keyfile.to_string_lossy());
         } else if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS") {

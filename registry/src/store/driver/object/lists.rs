@@ -26,6 +26,12 @@ impl Object {
         self.first(prefix, None, limit, names_in).await
     }
 
+    /// All names of objects right below a prefix, each with its size, which a list tells for nothing.
+    pub(super) async fn names_and_sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        let with_size = |meta: &ObjectMeta| meta.location.filename().map(|name| (name.to_owned(), meta.size));
+        self.first(prefix, None, usize::MAX, |listed| listed.objects.iter().filter_map(with_size).collect()).await
+    }
+
     /// So many of the names right below a prefix that come after one, in order.
     pub(super) async fn names_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Vec<String>> {
         let is_of_directories = matches!(prefix, Prefix::Repositories);
@@ -52,14 +58,14 @@ impl Object {
         self.first(prefix, offset, count, names_in).await
     }
 
-    /// So many names of those right below a prefix that come after an offset.
-    async fn first(
+    /// So many of what is read from the lists of those right below a prefix that come after an offset.
+    async fn first<T>(
         &self,
         prefix: &Prefix,
         after: Option<String>,
         count: usize,
-        names_in: impl Fn(&ListResult) -> Vec<String>,
-    ) -> Result<Vec<String>> {
+        names_in: impl Fn(&ListResult) -> Vec<T>,
+    ) -> Result<Vec<T>> {
         let Some(pages) = &self.pages else {
             let listed = self.objects.list_with_delimiter(Some(&self.path(prefix)?)).await;
             let mut names = names_in(&listed.map_err(list_failed(prefix))?);
@@ -73,7 +79,7 @@ impl Object {
             max_keys: Some(count.min(MOST_IN_A_PAGE)),
             ..PaginatedListOptions::default()
         };
-        let mut names: Vec<String> = Vec::new();
+        let mut names = Vec::new();
         let listed = pages_of(Arc::clone(pages), under, options).map_err(list_failed(prefix));
         futures::pin_mut!(listed);
         while names.len() < count

@@ -10,6 +10,7 @@ use object_store::{Attribute, Attributes};
 
 use super::Object;
 use super::advice::{Bucket, Provider};
+use super::budget::Budgeted;
 use super::multiparts::Signed;
 use super::open::{OpenBucketError, client, credentials, never, patient, refuse_empty, variable};
 
@@ -83,6 +84,7 @@ fn builder(config: &S3, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ama
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&config.bucket)
         .with_virtual_hosted_style_request(!config.forcepathstyle)
+        .with_http_connector(Budgeted::default())
         .with_client_options(client(config.cabundle.as_ref())?);
     let region = config.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
     if let Some(region) = region {

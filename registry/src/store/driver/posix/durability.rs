@@ -90,7 +90,8 @@ impl Durability {
     fn name(&self, path: &Path, staged: Option<FileStage>) -> io::Result<()> {
         match staged {
             Some(staged) => staged.name(self, path),
-            None => self.make(path, || File::create_new(path)).map(drop),
+            // One that is there is the same: two requests may end one upload at the same time.
+            None => self.make(path, || File::options().append(true).create(true).open(path)).map(drop),
         }
     }
 

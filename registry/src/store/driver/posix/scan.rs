@@ -1,14 +1,14 @@
 //! Every name in a tree, while somebody works on those that came first.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 
-use super::{found, names};
+use super::{Shared, names};
 use crate::store::error::{Result, StoreError};
 
 /// Names that are handed over at a time.
@@ -17,10 +17,10 @@ const BATCH: usize = 512;
 const AHEAD: usize = 4;
 
 /// The names of all files below `root`, each as a path below it.
-pub(super) fn names_below(root: PathBuf, doing: String) -> BoxStream<'static, Result<String>> {
+pub(super) fn names_below(shared: Arc<Shared>, root: PathBuf, doing: String) -> BoxStream<'static, Result<String>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
-        let mut walk = Walk { sender: &sender, batch: Vec::new() };
+        let mut walk = Walk { shared: &shared, sender: &sender, batch: Vec::new() };
         let end = walk.directory(&root, "").and_then(|()| walk.hand_over()).map(|()| None);
         // Nobody listens any more: then nobody needs the rest.
         let _ = sender.blocking_send(end);
@@ -43,6 +43,7 @@ pub(super) fn names_below(root: PathBuf, doing: String) -> BoxStream<'static, Re
 }
 
 struct Walk<'a> {
+    shared: &'a Shared,
     sender: &'a mpsc::Sender<io::Result<Option<Vec<String>>>>,
     batch: Vec<String>,
 }
@@ -50,7 +51,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn directory(&mut self, path: &Path, name: &str) -> io::Result<()> {
         // One that is gone by now had become empty.
-        let Some(entries) = found(fs::read_dir(path))? else { return Ok(()) };
+        let Some(entries) = self.shared.entries(path)? else { return Ok(()) };
         for entry in entries {
             let entry = entry?;
             let below = names::name_of(&entry);

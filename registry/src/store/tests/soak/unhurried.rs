@@ -148,6 +148,10 @@ impl Driver for Unhurried {
         self.step(self.driver.list(prefix, limit)).await
     }
 
+    async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
+        self.step(self.driver.sizes(prefix)).await
+    }
+
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
         self.step(self.driver.page(prefix, after, limit)).await
     }
@@ -182,6 +186,10 @@ impl Driver for Unhurried {
 
     async fn remove_tag_if(&self, tag: &Key, expected: &Bytes) -> Result<bool> {
         self.step(self.driver.remove_tag_if(tag, expected)).await
+    }
+
+    fn staleness(&self) -> Duration {
+        self.driver.staleness()
     }
 
     async fn walk(&self) -> Result<Vec<String>> {
