@@ -20,7 +20,7 @@ use crate::s3_server::BUCKET;
 use crate::tool;
 
 /// Azurite's account.
-const ACCOUNT: &str = "berthtests";
+pub const ACCOUNT: &str = "berthtests";
 /// The version of the API that the container is made with.
 const API_VERSION: &str = "2021-08-06";
 
@@ -38,8 +38,15 @@ impl Azurite {
     /// # Errors
     /// When it does not start, or refuses.
     pub async fn start() -> Result<Self> {
+        Self::start_for_others(IpAddr::V4(IP)).await
+    }
+
+    /// The same at an address of the machine that others reach. It speaks no TLS.
+    ///
+    /// # Errors
+    /// When it does not start, or refuses.
+    pub async fn start_for_others(ip: IpAddr) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-azurite-").tempdir()?;
-        let ip = IpAddr::V4(IP);
         let address = SocketAddr::new(ip, free_port(ip)?);
         let data = folder.path().join("data");
         let mut command = Command::new(tool::folder("azurite")?.join("azurite-blob"));
@@ -51,7 +58,7 @@ impl Azurite {
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let mut azurite = Self { folder, address, child };
         wait_until_it_listens(&mut azurite.child, address).with_context(|| azurite.log())?;
-        azurite.make_container().await?;
+        azurite.make_container(BUCKET).await?;
         Ok(azurite)
     }
 
@@ -61,17 +68,25 @@ impl Azurite {
             "accountname": ACCOUNT,
             "accountkey": key(),
             "container": BUCKET,
-            "serviceurl": format!("http://{}/{ACCOUNT}", self.address),
+            "serviceurl": self.endpoint(),
             "rootdirectory": format!("registries/{:x}", fastrand::u64(..)),
         }})
     }
 
-    /// `PUT ?restype=container`, signed with the account's key
+    /// Where it is: its account is in the path.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}/{ACCOUNT}", self.address)
+    }
+
+    /// Makes a container by `PUT ?restype=container`, signed with the account's key
     /// (<https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key>).
-    async fn make_container(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn make_container(&self, name: &str) -> Result<()> {
         // Azurite does not look whether that is now.
         let date = "Thu, 26 Nov 2026 00:00:00 GMT";
-        let path = format!("/{ACCOUNT}/{BUCKET}");
+        let path = format!("/{ACCOUNT}/{name}");
         let signed = format!(
             "PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:{API_VERSION}\n/{ACCOUNT}{path}\nrestype:container"
         );
@@ -94,7 +109,8 @@ impl Azurite {
     }
 }
 
-fn key() -> String {
+/// The key of Azurite's account.
+pub fn key() -> String {
     BASE64.encode("only for the tests")
 }
 

@@ -5,6 +5,7 @@ pub mod build;
 pub mod dereference;
 pub mod keys;
 mod outcome;
+pub mod sharing;
 pub mod status;
 pub mod validate;
 

@@ -68,6 +68,7 @@ async fn an_access_key_that_is_wrong_is_said_so_without_a_write_at_rest_and_mend
         says(&registry, "ReferenceNotFound", "spec.storage.s3.credentialsSecretRef: ").await?;
         store.give_key(namespace, "wrong-secret").await?;
         let sentence = "the registry cannot use its bucket: the secret is not that of the access key: ";
+        registry.wait_for("Reconciling", "BucketUnusable").await?;
         says(&registry, "BucketUnusable", sentence).await?;
         registry.wait_for("StorageReady", "BucketUnusable").await?;
         eventually("an event that says so", PATIENCE, async || {
@@ -111,6 +112,33 @@ async fn an_endpoint_that_is_wrong_can_be_corrected_and_a_bucket_that_is_missing
         store.server.make_bucket("to-come")?;
         registry.wait_ready().await?;
         push(&registry.client().await?, "app", "1", &speaking("at last")?).await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_younger_of_two_registries_in_one_place_says_so_and_both_serve_the_same_images() -> Result<()> {
+    if !is_own_cluster("the_younger_of_two_registries_in_one_place_says_so_and_both_serve_the_same_images") {
+        return Ok(());
+    }
+    let (cluster, store) = (Cluster::shared().await?, Store::start(S3Program::Minio)?);
+    with_namespace(&cluster, "one-place", async |namespace| {
+        store.give_authority(namespace).await?;
+        store.give_key(namespace, SECRET_KEY).await?;
+        let mut spec = json!({"storage": {"s3": store.bucket(BUCKET)}});
+        let elder = ManagedRegistry::ready(namespace, "elder", spec.clone()).await?;
+        spec["garbageCollection"] = json!({"grace": "48h"});
+        let younger = ManagedRegistry::ready(namespace, "younger", spec).await?;
+        let said = younger.wait_for("StorageShared", "GraceDiffers").await?;
+        ensure!(said.status == "True" && said.message.contains("the Registry elder of the namespace "), "{said:?}");
+        younger.patch(json!({"spec": {"garbageCollection": null}})).await?;
+        younger.wait_for("StorageShared", "SamePlace").await?;
+        ensure!(condition(&elder.get().await?, "StorageShared").is_none(), "the elder one says so too");
+        push(&elder.client().await?, "app", "1", &speaking("shared")?).await?;
+        let client = younger.client().await?;
+        client.get("/v2/app/manifests/1").await?.expect(http::StatusCode::OK)?;
+        println!("StorageShared: {}", said.message);
+        Ok(())
     })
     .await
 }
@@ -163,13 +191,15 @@ fn honoured(conditional_overwrite: bool) -> Option<StorageStatus> {
         claim_name: None,
         capacity: None,
         bucket: Some(BUCKET.into()),
+        account_name: None,
+        container: None,
         prefix: Some("registries/images".into()),
         conditional_overwrite: Some(conditional_overwrite),
     })
 }
 
 /// Returns once `Stalled` and `Ready` give this reason, in a message that begins so.
-async fn says(registry: &ManagedRegistry<'_>, reason: &str, beginning: &str) -> Result<()> {
+pub(crate) async fn says(registry: &ManagedRegistry<'_>, reason: &str, beginning: &str) -> Result<()> {
     let said = eventually(&format!("{reason}: {beginning}"), PATIENCE, async || {
         let found = registry.get().await?;
         let said = |type_: &str| condition(&found, type_).cloned().with_context(|| format!("no condition {type_}"));

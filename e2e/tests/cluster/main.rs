@@ -9,6 +9,7 @@ mod admit_registry;
 mod admit_reports;
 mod e2e_access;
 mod e2e_apply;
+mod e2e_azure;
 mod e2e_bucket;
 mod e2e_chart;
 mod e2e_deletion;

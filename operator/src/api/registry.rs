@@ -1,7 +1,9 @@
 //! `Registry`: one managed OCI registry.
 
 mod access;
+mod azure;
 mod garbage_collection;
+mod gcs;
 mod pod_template;
 mod s3;
 mod service;
@@ -14,7 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Access, Htpasswd, NodeAccess, Nodes, SecretKeyRef};
+pub use azure::{AccountKeySecretRef, Azure, STORAGE_KEY, USES_WORKLOAD_IDENTITY, WORKLOAD_IDENTITY};
 pub use garbage_collection::{GarbageCollection, Untagged};
+pub use gcs::{Gcs, SERVICE_ACCOUNT_KEY, ServiceAccountKeySecretRef};
 pub use pod_template::{PodTemplate, Resources};
 pub use s3::{
     ACCESS_KEY_ID, AccessKeySecretRef, Aes256, CA_CERTIFICATE, CaBundle, CaKeyRef, Kms, Redirect, S3,
@@ -85,11 +89,12 @@ pub use tls::{PrivateCa, SecretRef, Tls};
         .message("metadata.name: write at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-': the Service has this name"),
     validation = Rule::new(
         "!has(self.spec.replicas) || self.spec.replicas <= 1 || has(self.spec.storage.s3) || \
+         has(self.spec.storage.azure) || has(self.spec.storage.gcs) || \
          (has(self.spec.storage.persistentVolumeClaim) && \
          (has(self.spec.storage.persistentVolumeClaim.existingClaim) || \
          (has(self.spec.storage.persistentVolumeClaim.accessModes) && \
          'ReadWriteMany' in self.spec.storage.persistentVolumeClaim.accessModes)))")
-        .message("spec.replicas: more than one needs a bucket, or a volume that several nodes may mount; write spec.storage.s3, or spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], in a new Registry, or replicas: 1")
+        .message("spec.replicas: more than one needs a bucket, or a volume that several nodes may mount; write spec.storage.s3, azure or gcs, or spec.storage.persistentVolumeClaim.accessModes: [ReadWriteMany], in a new Registry, or replicas: 1")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrySpec {
@@ -157,6 +162,9 @@ pub struct RegistrySpec {
 
 /// The form of an object's name: a DNS subdomain (RFC 1123).
 const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// The form of a key in a Secret or ConfigMap.
+const DATA_KEY: &str = "^[-._a-zA-Z0-9]+$";
 
 /// The form of a length of time: whole numbers with units, as Go and Kubernetes write it.
 const DURATION: &str = "^([0-9]{1,9}(h|m|s|ms))+$";

@@ -1,5 +1,6 @@
 //! Step 3 (no client): every object of one Registry, whole. Pure, and the same input gives the same objects.
 
+pub mod bucket;
 pub mod ca_bundle;
 pub mod claim;
 pub mod config_map;
@@ -31,6 +32,8 @@ pub const USERS: &str = "/etc/berth/users";
 pub const USER_TLS: &str = "/etc/berth/tls";
 /// Where the authorities for the bucket's certificate are mounted.
 pub const BUCKET_TLS: &str = "/etc/berth/bucket";
+/// Where the user's credentials for the bucket are mounted, if they are a file.
+pub const BUCKET_KEY: &str = "/etc/berth/bucket-key";
 /// The port of the API in the pod.
 pub const API_PORT: i32 = 5000;
 /// The port of health, status and metrics in the pod.

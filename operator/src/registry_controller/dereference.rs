@@ -18,6 +18,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::build::HEALTH_PORT;
+use super::sharing::{self, Elder};
 use super::validate::is_granted;
 use crate::api::Registry;
 use crate::context::Context;
@@ -72,6 +73,8 @@ pub struct Observed {
     pub pods: Vec<ObservedPod>,
     /// What administrators granted.
     pub grants: HostGrants,
+    /// An older Registry that keeps its images in the same place.
+    pub elder: Option<Elder>,
 }
 
 /// The Registry's namespace.
@@ -127,6 +130,7 @@ impl Observed {
             claim,
             pods: pods(owner, context).await,
             grants: grants(context),
+            elder: elder(registry, context),
         })
     }
 
@@ -306,6 +310,12 @@ pub fn is_ready(pod: &Pod) -> bool {
         && conditions.is_some_and(|conditions| {
             conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
         })
+}
+
+fn elder(registry: &Registry, context: &Context) -> Option<Elder> {
+    let others = context.stores.registries.state();
+    // What cannot be read is not served either.
+    sharing::elder(registry, others.iter().filter_map(|other| other.0.as_ref().ok()), &context.settings)
 }
 
 fn grants(context: &Context) -> HostGrants {

@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt};
 use super::status::bucket::BUCKET_UNUSABLE;
 use super::status::garbage::GARBAGE_COLLECTED;
 use super::status::pods::REFERENCE_NOT_FOUND;
+use super::status::sharing::STORAGE_SHARED;
 use super::status::{NODES_NOT_TOLD, Problem, READY, RECONCILING, STALLED};
 use super::{Error, dereference, keys};
 use crate::api::registry::{Registry, RegistryStatus};
@@ -147,6 +148,11 @@ pub(super) async fn publish(
     if let Some((_, reason, message)) = of(after, "NodesReady")
         && reason == NODES_NOT_TOLD
         && of(before, "NodesReady").is_none_or(|(_, was, _)| was != reason)
+    {
+        events.push((EventType::Warning, reason, message));
+    }
+    if let Some((_, reason, message)) = of(after, STORAGE_SHARED)
+        && of(before, STORAGE_SHARED).is_none_or(|(_, was, _)| was != reason)
     {
         events.push((EventType::Warning, reason, message));
     }

@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod garbage;
 pub mod pods;
+pub mod sharing;
 pub mod storage;
 
 #[cfg(test)]
@@ -127,6 +128,7 @@ pub fn status(pass: &Pass<'_>) -> RegistryStatus {
     let mut findings = vec![ready(pass, problem.as_ref(), ready_replicas.unwrap_or(0))];
     findings.extend(activity(pass, problem.as_ref()));
     findings.push(storage::finding(pass));
+    findings.extend(sharing::finding(pass));
     findings.push(certificate_finding(pass));
     findings.push(nodes_finding(pass));
     findings.extend(hosts_finding(pass));
@@ -374,10 +376,9 @@ fn retained(pass: &Pass<'_>) -> Vec<Retained> {
     });
     let mut retained = Vec::new();
     if let Some(bucket) = validated.bucket() {
-        let prefix = bucket.prefix.iter().map(|prefix| format!("/{prefix}"));
         retained.push(Retained {
-            kind: "Bucket".into(),
-            name: std::iter::once(bucket.name.clone()).chain(prefix).collect(),
+            kind: if bucket.is_container() { "Container" } else { "Bucket" }.into(),
+            name: bucket.place(),
             survives: "the deletion of this Registry and of its namespace, whatever spec.deletionPolicy says".into(),
         });
     }

@@ -5,6 +5,8 @@
 //! definition.
 
 mod bucket;
+mod image;
+mod metadata;
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use berth_contract::config::{self, LogLevel};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service as KubeService};
 use kube::ResourceExt;
 
-pub use self::bucket::{AccessKey, Authorities, ValidatedBucket};
+pub use self::bucket::{Authorities, Credentials, Given, Section, ValidatedBucket, bucket};
 use super::dereference::Observed;
 use crate::api::registry::{
     AccessMode, DeletionPolicy, GarbageCollection, LogLevel as ApiLogLevel, NodeAccess,
@@ -189,13 +191,15 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
     let storage = storage(&spec.storage, &owner, observed)?;
     let replicas = spec.replicas.unwrap_or(1);
     let template = spec.pod_template.clone().unwrap_or_default();
+    let service = spec.service.clone().unwrap_or_default();
+    metadata::names(&template, &service).map_err(|message| invalid(&message))?;
     let (hosts, refused_hosts) = hosts(&owner, spec, observed, settings);
     let tls = spec.tls.clone().unwrap_or_default();
     let access = spec.access.clone().unwrap_or_default();
     let image = spec.image.clone().unwrap_or_default();
     let validated = ValidatedRegistry {
         replicas,
-        image: image_reference(&settings.registry_image, &image),
+        image: image::reference(&settings.registry_image, &image),
         pull_policy: image.pull_policy.unwrap_or(PullPolicy::IfNotPresent),
         pull_secrets: image.pull_secrets.into_iter().map(|secret| secret.name).collect(),
         storage,
@@ -205,7 +209,7 @@ pub fn validate(registry: &Registry, observed: &Observed, settings: &Settings) -
         tls_secret: tls.secret_ref.map(|secret| secret.name),
         lives: lives(&tls.private_ca.unwrap_or_default())?,
         extra_dns_names: tls.extra_dns_names,
-        service: spec.service.clone().unwrap_or_default(),
+        service,
         nodes_pull: access.nodes.unwrap_or_default() == NodeAccess::Pull,
         htpasswd: access
             .htpasswd
@@ -267,12 +271,16 @@ fn namespace_is_granted(owner: &Owner, settings: &Settings) -> Result<(), Refusa
     })
 }
 
+/// As the definition says it.
+const ONE_KIND: &str = "storage: write exactly one of persistentVolumeClaim, s3, azure, gcs and emptyDir";
+
 fn storage(storage: &Storage, owner: &Owner, observed: &Observed) -> Result<ValidatedStorage, Refusal> {
-    match (&storage.persistent_volume_claim, &storage.s3, &storage.empty_dir) {
+    let bucket = bucket(storage).map_err(invalid)?;
+    match (&storage.persistent_volume_claim, bucket, &storage.empty_dir) {
         (Some(claim), None, None) => persistent_volume_claim(claim, owner, observed),
-        (None, Some(wish), None) => bucket::bucket(wish).map(Box::new).map(ValidatedStorage::Bucket).map_err(invalid),
+        (None, Some(bucket), None) => Ok(ValidatedStorage::Bucket(Box::new(bucket))),
         (None, None, Some(directory)) => Ok(ValidatedStorage::EmptyDir { size_limit: directory.size_limit.clone() }),
-        _ => Err(invalid("storage: write exactly one of persistentVolumeClaim, s3 and emptyDir")),
+        _ => Err(invalid(ONE_KIND)),
     }
 }
 
@@ -360,7 +368,8 @@ fn lives(ca: &crate::api::registry::PrivateCa) -> Result<Lives, Refusal> {
     })
 }
 
-fn garbage_collection(wanted: Option<&GarbageCollection>) -> Result<config::GarbageCollection, Refusal> {
+/// When what nothing refers to goes, with the defaults of what is not written.
+pub fn garbage_collection(wanted: Option<&GarbageCollection>) -> Result<config::GarbageCollection, Refusal> {
     let wanted = wanted.cloned().unwrap_or_default();
     let default = config::GarbageCollection::default();
     let schedule = wanted.schedule.map(|text| text.parse()).transpose();
@@ -396,53 +405,5 @@ const fn log_level(level: ApiLogLevel) -> LogLevel {
         ApiLogLevel::Info => LogLevel::Info,
         ApiLogLevel::Debug => LogLevel::Debug,
         ApiLogLevel::Trace => LogLevel::Trace,
-    }
-}
-
-/// `default` with what the Registry says instead.
-fn image_reference(default: &str, image: &crate::api::registry::Image) -> String {
-    let (rest, digest) = default.split_once('@').map_or((default, None), |(rest, digest)| (rest, Some(digest)));
-    // A ':' before the last '/' belongs to a port.
-    let name_at = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (repository, tag) = rest[name_at..]
-        .rfind(':')
-        .map_or((rest, None), |colon| (&rest[..name_at + colon], Some(&rest[name_at + colon + 1..])));
-    let repository = image.repository.as_deref().unwrap_or(repository);
-    match (&image.digest, &image.tag) {
-        (Some(digest), _) => format!("{repository}@{digest}"),
-        (None, Some(tag)) => format!("{repository}:{tag}"),
-        (None, None) => match (digest, tag) {
-            (Some(digest), _) => format!("{repository}@{digest}"),
-            (None, Some(tag)) => format!("{repository}:{tag}"),
-            (None, None) => repository.to_owned(),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::registry::Image;
-
-    #[test]
-    fn an_image_is_the_default_with_what_the_registry_says_instead() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let image = |repository: &str, tag: &str, digest: &str| Image {
-            repository: (!repository.is_empty()).then(|| repository.into()),
-            tag: (!tag.is_empty()).then(|| tag.into()),
-            digest: (!digest.is_empty()).then(|| digest.into()),
-            ..Default::default()
-        };
-        for (default, image, expected) in [
-            ("r:5000/a:1", image("", "", ""), "r:5000/a:1".to_owned()),
-            ("r:5000/a:1", image("b", "", ""), "b:1".into()),
-            ("r:5000/a:1", image("", "2", ""), "r:5000/a:2".into()),
-            ("r:5000/a", image("", "", ""), "r:5000/a".into()),
-            ("a:1", image("", "", &digest), format!("a@{digest}")),
-            (&format!("a:1@{digest}"), image("", "", ""), format!("a@{digest}")),
-            (&format!("a@{digest}"), image("", "2", ""), "a:2".into()),
-        ] {
-            assert_eq!(image_reference(default, &image), expected);
-        }
     }
 }

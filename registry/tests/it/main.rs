@@ -5,6 +5,7 @@
 mod authorization;
 mod blobs;
 mod catalog;
+mod empty_keys;
 mod fairness;
 mod heads;
 mod health;

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OBJECT_NAME;
+use super::{DATA_KEY, OBJECT_NAME};
 
 /// The key that a Secret holds an access key under, as Amazon's tools, Rook and NooBaa call it.
 pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
@@ -12,9 +12,6 @@ pub const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 pub const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 /// The key that authorities' certificates are under.
 pub const CA_CERTIFICATE: &str = "ca.crt";
-
-/// The form of a key in a Secret or ConfigMap.
-const DATA_KEY: &str = "^[-._a-zA-Z0-9]+$";
 
 /// A bucket. It must exist; Berth neither makes nor deletes it, nor what is in it when the Registry goes.
 ///
@@ -59,8 +56,8 @@ pub struct S3 {
     /// others want it, else `false`, as Amazon does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_path_style: Option<bool>,
-    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change. Two
-    /// Registries must not share bucket and prefix. Default: none.
+    /// What the names of all objects begin with, without slashes at its ends, such as `registries/team-a`. It cannot change.
+    /// Registries that share bucket and prefix share their images, and must have the same `garbageCollection.grace`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new(
@@ -86,16 +83,16 @@ pub struct S3 {
     /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
-    /// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes and
-    /// for that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` without
-    /// `endpoint`, because everybody reaches Amazon, else `Never`.
+    /// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes
+    /// and for that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` for
+    /// Amazon, which is S3 without `endpoint`, because everybody reaches it, else `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
 }
 
-/// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes and for
-/// that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` without `endpoint`,
-/// because everybody reaches Amazon, else `Never`.
+/// Whether who pulls a blob of 1 MiB or more is sent to the bucket for its bytes, by an address that is good for 20 minutes and
+/// for that blob. Nodes and clients must reach the bucket then, and trust its certificate. Default: `Always` for Amazon, which
+/// is S3 without `endpoint`, because everybody reaches it, else `Never`.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Redirect {
     /// For each large blob.

@@ -83,6 +83,12 @@ pub struct StorageStatus {
     /// The bucket in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
+    /// The storage account of the container in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_name: Option<String>,
+    /// The container in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// What the names of its objects begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
@@ -99,6 +105,11 @@ pub enum StorageType {
     PersistentVolumeClaim,
     /// `spec.storage.s3`
     S3,
+    /// `spec.storage.azure`
+    Azure,
+    /// `spec.storage.gcs`
+    #[serde(rename = "GCS")]
+    Gcs,
     /// `spec.storage.emptyDir`
     EmptyDir,
 }

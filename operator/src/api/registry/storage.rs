@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{OBJECT_NAME, S3};
+use super::{Azure, Gcs, OBJECT_NAME, S3};
 
 /// A size, as Kubernetes writes it.
 const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
@@ -16,10 +16,11 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.persistentVolumeClaim), has(self.s3), has(self.emptyDir)].filter(is, is).size() == 1")
-        .message("storage: write exactly one of persistentVolumeClaim, s3 and emptyDir"),
+    validation = Rule::new("[has(self.persistentVolumeClaim), has(self.s3), has(self.azure), has(self.gcs), has(self.emptyDir)].filter(is, is).size() == 1")
+        .message("storage: write exactly one of persistentVolumeClaim, s3, azure, gcs and emptyDir"),
     validation = Rule::new(
-        "has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim) && has(self.s3) == has(oldSelf.s3)")
+        "has(self.persistentVolumeClaim) == has(oldSelf.persistentVolumeClaim) && has(self.s3) == has(oldSelf.s3) && \
+         has(self.azure) == has(oldSelf.azure) && has(self.gcs) == has(oldSelf.gcs)")
         .message("storage: one kind cannot become another; create a second Registry with the storage you want, copy the images to it, then delete this one"),
     validation = Rule::new(
         "!has(self.persistentVolumeClaim) || !has(oldSelf.persistentVolumeClaim) || \
@@ -49,7 +50,21 @@ const QUANTITY: &str = "^[0-9]+(\\.[0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$";
     validation = Rule::new(
         "!has(self.s3) || !has(oldSelf.s3) || (has(self.s3.prefix) == has(oldSelf.s3.prefix) && \
          (!has(self.s3.prefix) || self.s3.prefix == oldSelf.s3.prefix))")
-        .message("storage.s3.prefix cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other prefix")
+        .message("storage.s3.prefix cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other prefix"),
+    validation = Rule::new("!has(self.azure) || !has(oldSelf.azure) || self.azure.accountName == oldSelf.azure.accountName")
+        .message("storage.azure.accountName cannot change, as the images would not come along; delete this Registry, which leaves the container and its images alone, and create it with the other accountName"),
+    validation = Rule::new("!has(self.azure) || !has(oldSelf.azure) || self.azure.container == oldSelf.azure.container")
+        .message("storage.azure.container cannot change, as the images would not come along; delete this Registry, which leaves the container and its images alone, and create it with the other container"),
+    validation = Rule::new(
+        "!has(self.azure) || !has(oldSelf.azure) || (has(self.azure.prefix) == has(oldSelf.azure.prefix) && \
+         (!has(self.azure.prefix) || self.azure.prefix == oldSelf.azure.prefix))")
+        .message("storage.azure.prefix cannot change, as the images would not come along; delete this Registry, which leaves the container and its images alone, and create it with the other prefix"),
+    validation = Rule::new("!has(self.gcs) || !has(oldSelf.gcs) || self.gcs.bucket == oldSelf.gcs.bucket")
+        .message("storage.gcs.bucket cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other bucket"),
+    validation = Rule::new(
+        "!has(self.gcs) || !has(oldSelf.gcs) || (has(self.gcs.prefix) == has(oldSelf.gcs.prefix) && \
+         (!has(self.gcs.prefix) || self.gcs.prefix == oldSelf.gcs.prefix))")
+        .message("storage.gcs.prefix cannot change, as the images would not come along; delete this Registry, which leaves the bucket and its images alone, and create it with the other prefix")
 )]
 pub struct Storage {
     /// A volume. One that is `ReadWriteOnce`, which is the default, is served by one pod, and replacing that pod interrupts
@@ -59,6 +74,12 @@ pub struct Storage {
     /// A bucket of Amazon S3, or of anything else that speaks its API. Any number of pods may serve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3>,
+    /// A container of Azure Blob Storage. Any number of pods may serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<Azure>,
+    /// A bucket of Google Cloud Storage. Any number of pods may serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<Gcs>,
     /// A directory that lives and dies with the pod: for trying things out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_dir: Option<EmptyDir>,

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use berth_contract::config::{
     Addr, Auth, Config, Debug, Delete, Filesystem, Htpasswd, Http, KeyPair, Log, LogFormatter, Maintenance, MinimumTls,
-    Nodes, ReadOnly, Redirect, Storage, Tls, Version,
+    Nodes, ReadOnly, Storage, Tls, Version,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{API_PORT, BUCKET_TLS, DATA, HEALTH_PORT, SECRETS, USER_TLS, USERS};
-use crate::api::registry::CA_CERTIFICATE;
+use super::{API_PORT, DATA, HEALTH_PORT, SECRETS, USER_TLS, USERS, bucket};
 use crate::keyring::files::{CERTIFICATE, HTPASSWD, HTTP_SECRET, KEY, NODES};
 use crate::registry_controller::validate::ValidatedRegistry;
 
@@ -32,7 +31,7 @@ fn yaml(registry: &ValidatedRegistry) -> String {
 
 fn config(registry: &ValidatedRegistry) -> Config {
     let htpasswd = if registry.htpasswd.is_some() { USERS } else { SECRETS };
-    Config {
+    let mut config = Config {
         version: Version::default(),
         log: Log { level: registry.log_level, formatter: LogFormatter::Json },
         storage: Storage {
@@ -40,9 +39,7 @@ fn config(registry: &ValidatedRegistry) -> Config {
                 .bucket()
                 .is_none()
                 .then(|| Filesystem { rootdirectory: DATA.into(), shared: registry.is_shared() }),
-            s3: registry.bucket().map(|bucket| bucket.section(&format!("{BUCKET_TLS}/{CA_CERTIFICATE}"))),
             delete: Delete { enabled: true },
-            redirect: Redirect { disable: registry.bucket().map(|bucket| !bucket.redirects) },
             maintenance: Maintenance {
                 readonly: ReadOnly { enabled: registry.read_only },
                 garbagecollection: registry.garbage_collection.clone(),
@@ -70,7 +67,11 @@ fn config(registry: &ValidatedRegistry) -> Config {
             debug: Debug { addr: Addr(format!(":{HEALTH_PORT}")) },
             ..Default::default()
         },
+    };
+    if let Some(bucket) = registry.bucket() {
+        bucket::configure(&mut config.storage, bucket);
     }
+    config
 }
 
 /// The user's certificate answers the names that it holds; ours answers all others.

@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
-    PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource, SecurityContext, SleepAction,
-    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
+    Affinity, Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+    HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference, PersistentVolumeClaimVolumeSource,
+    PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{API_PORT, BUCKET_TLS, CONFIG, DATA, HEALTH_PORT, SECRETS, USER_ID, USER_TLS, USERS, config_map};
-use crate::api::registry::{ACCESS_KEY_ID, CA_CERTIFICATE, PullPolicy, Resources, SECRET_ACCESS_KEY};
+use super::{API_PORT, CONFIG, DATA, HEALTH_PORT, SECRETS, USER_ID, USER_TLS, USERS, bucket, config_map};
+use crate::api::registry::{PullPolicy, Resources};
 use crate::fingerprint;
 use crate::keyring::files::HTPASSWD;
 use crate::labels::CONFIG_HASH;
-use crate::registry_controller::validate::{AccessKey, Authorities, ValidatedRegistry, ValidatedStorage};
+use crate::registry_controller::validate::{ValidatedRegistry, ValidatedStorage};
 
 /// How long a pod goes on serving after it was told to stop, so that everyone has learned to ask another.
 const PRE_STOP_SECONDS: i64 = 5;
@@ -64,6 +64,9 @@ fn strategy(registry: &ValidatedRegistry) -> DeploymentStrategy {
 
 fn pod_metadata(registry: &ValidatedRegistry, config: &ConfigMap) -> ObjectMeta {
     let mut labels = registry.pod_template.labels.clone();
+    if let Some((key, value)) = bucket::identity_label(registry) {
+        labels.entry(key.into()).or_insert_with(|| value.into());
+    }
     labels.extend(registry.owner.labels());
     let mut annotations = registry.pod_template.annotations.clone();
     let mut read_at_start =
@@ -115,7 +118,7 @@ fn container(registry: &ValidatedRegistry, mounts: Vec<VolumeMount>) -> Containe
         image_pull_policy: Some(pull_policy(registry.pull_policy).into()),
         args: Some(vec!["serve".into(), "--config".into(), format!("{CONFIG}/{}", config_map::FILE)]),
         ports: Some(vec![port("registry", API_PORT), port("health", HEALTH_PORT)]),
-        env: registry.bucket().and_then(|bucket| bucket.access_key.as_ref()).map(access_key),
+        env: registry.bucket().and_then(bucket::variables),
         resources: Some(resources(registry.pod_template.resources.as_ref())),
         startup_probe: Some(probe("/livez", 2, 150)),
         liveness_probe: Some(probe("/livez", 10, 6)),
@@ -148,9 +151,7 @@ fn volumes(registry: &ValidatedRegistry, server_secret: &str) -> Vec<(Volume, Vo
         mounted("secrets", SECRETS, true, secret(server_secret, None)),
     ];
     volumes.extend(data(registry).map(|data| mounted("data", DATA, false, data)));
-    if let Some(authorities) = registry.bucket().and_then(|bucket| bucket.authorities.as_ref()) {
-        volumes.push(mounted("bucket", BUCKET_TLS, true, bucket_authorities(authorities)));
-    }
+    volumes.extend(registry.bucket().map(bucket::volumes).unwrap_or_default());
     if let Some((name, key)) = &registry.htpasswd {
         volumes.push(mounted("users", USERS, true, secret(name, Some(vec![(key.as_str(), HTPASSWD)]))));
     }
@@ -160,7 +161,7 @@ fn volumes(registry: &ValidatedRegistry, server_secret: &str) -> Vec<(Volume, Vo
     volumes
 }
 
-fn mounted(name: &str, path: &str, read_only: bool, volume: Volume) -> (Volume, VolumeMount) {
+pub(super) fn mounted(name: &str, path: &str, read_only: bool, volume: Volume) -> (Volume, VolumeMount) {
     let mount = VolumeMount {
         name: name.into(),
         mount_path: path.into(),
@@ -170,7 +171,7 @@ fn mounted(name: &str, path: &str, read_only: bool, volume: Volume) -> (Volume, 
     (Volume { name: name.into(), ..volume }, mount)
 }
 
-fn secret(name: &str, items: Option<Vec<(&str, &str)>>) -> Volume {
+pub(super) fn secret(name: &str, items: Option<Vec<(&str, &str)>>) -> Volume {
     let item = |(key, path): (&str, &str)| KeyToPath { key: key.into(), path: path.into(), mode: None };
     Volume {
         secret: Some(SecretVolumeSource {
@@ -202,37 +203,6 @@ fn data(registry: &ValidatedRegistry) -> Option<Volume> {
             ..Default::default()
         },
     })
-}
-
-fn bucket_authorities(authorities: &Authorities) -> Volume {
-    match authorities {
-        Authorities::Secret(name, key) => secret(name, Some(vec![(key.as_str(), CA_CERTIFICATE)])),
-        Authorities::ConfigMap(name, key) => {
-            let item = KeyToPath { key: key.clone(), path: CA_CERTIFICATE.into(), mode: None };
-            let map = ConfigMapVolumeSource { name: name.clone(), items: Some(vec![item]), ..Default::default() };
-            Volume { config_map: Some(map), ..Default::default() }
-        }
-    }
-}
-
-/// The user's access key, under the names that every S3 client knows. The kubelet reads it anew each time that it starts the
-/// container, so a pod that fails for a wrong key takes the right one by itself; and what is in a variable need not be YAML, as
-/// under a name of the configuration's.
-fn access_key(key: &AccessKey) -> Vec<EnvVar> {
-    [(ACCESS_KEY_ID, &key.id), (SECRET_ACCESS_KEY, &key.secret_key)]
-        .map(|(variable, place)| EnvVar {
-            name: variable.into(),
-            value_from: Some(EnvVarSource {
-                secret_key_ref: Some(SecretKeySelector {
-                    name: key.secret.clone(),
-                    key: place.clone(),
-                    optional: None,
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        })
-        .into()
 }
 
 fn port(name: &str, number: i32) -> ContainerPort {

@@ -1,5 +1,7 @@
 //! Whatever a Registry says, its objects are what they must be.
 
+mod bucket;
+
 use k8s_openapi::api::core::v1::{PodSpec, Service};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -87,89 +89,6 @@ fn a_shared_volume_is_served_by_several_pods_that_replace_each_other() {
     let rolling = json!({"maxSurge": 1, "maxUnavailable": 0});
     assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], rolling);
     assert_eq!(serde_json::to_value(disruption_budget).unwrap()["spec"]["maxUnavailable"], 1);
-}
-
-fn on_a_bucket(more: &Value) -> Value {
-    let bucket = json!({
-        "bucket": "images", "endpoint": "https://minio.example:9000", "prefix": "team-a",
-        "credentialsSecretRef": {"name": "key"}, "caBundle": {"configMapKeyRef": {"name": "authority"}},
-    });
-    json!({"storage": {"s3": with(bucket, more)}, "replicas": 3})
-}
-
-#[test]
-fn a_bucket_is_served_by_several_pods_that_replace_each_other_and_mount_no_volume_for_it() {
-    let Resources { deployment, disruption_budget, claim, .. } = built(&on_a_bucket(&json!({})));
-    let deployment = serde_json::to_value(deployment).unwrap();
-    assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 0}));
-    assert_eq!(serde_json::to_value(disruption_budget).unwrap()["spec"]["maxUnavailable"], 1);
-    let pod = &deployment["spec"]["template"]["spec"];
-    let spread = pod["topologySpreadConstraints"].as_array().unwrap();
-    assert_eq!(spread.len(), 1, "another label would turn it off on nodes that lack that");
-    assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname");
-    let apart = &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
-    assert_eq!(apart["podAffinityTerm"]["topologyKey"], "topology.kubernetes.io/zone");
-    assert!(claim.is_none() && !pod["volumes"].to_string().contains("persistentVolumeClaim"));
-    let names: Vec<&Value> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
-    assert_eq!(names, ["config", "secrets", "bucket"]);
-}
-
-#[test]
-fn the_access_key_reaches_pods_from_the_users_secret_and_stands_in_no_object_of_ours() {
-    let Resources { config, deployment, .. } = built(&on_a_bucket(&json!({})));
-    let text = config.data.unwrap()["config.yml"].clone();
-    let read: berth_contract::config::Config = serde_yaml::from_str(&text).unwrap();
-    let bucket = read.storage.s3.unwrap();
-    assert_eq!((bucket.accesskey, bucket.secretkey), (None, None));
-    assert_eq!((read.storage.filesystem, bucket.rootdirectory.as_deref()), (None, Some("team-a")));
-    assert!(bucket.forcepathstyle, "beside an endpoint");
-    assert_eq!(bucket.cabundle.as_deref(), Some(std::path::Path::new("/etc/berth/bucket/ca.crt")));
-    let container = serde_json::to_value(deployment).unwrap()["spec"]["template"]["spec"]["containers"][0].clone();
-    let variable = |name: &str| json!({"name": name, "valueFrom": {"secretKeyRef": {"name": "key", "key": name}}});
-    assert_eq!(container["env"], json!([variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")]));
-}
-
-#[test]
-fn what_is_written_of_a_bucket_is_what_pods_are_configured_with() {
-    let config = |more: &Value| {
-        let text = built(&on_a_bucket(more)).config.data.unwrap()["config.yml"].clone();
-        // As the registry itself reads it, which refuses what contradicts itself.
-        let (config, warnings) = berth_contract::config::load(Some(&text), std::iter::empty()).unwrap();
-        assert_eq!(warnings, []);
-        config.storage.s3.unwrap()
-    };
-    let plain = config(&json!({}));
-    assert_eq!((plain.encrypt, plain.keyid, plain.storageclass, plain.region), (false, None, None, None));
-    let aes = config(&json!({"serverSideEncryption": {"aes256": {}}, "storageClass": "STANDARD_IA"}));
-    assert_eq!((aes.encrypt, aes.keyid, aes.storageclass.as_deref()), (true, None, Some("STANDARD_IA")));
-    let kms = config(&json!({"serverSideEncryption": {"kms": {"keyID": "alias/images"}}, "region": "eu-central-1"}));
-    assert_eq!((kms.encrypt, kms.keyid.as_deref()), (true, Some("alias/images")));
-    assert_eq!(kms.region.as_deref(), Some("eu-central-1"));
-    assert!(!config(&json!({"forcePathStyle": false})).forcepathstyle);
-    let redirects = |more: &Value| {
-        let text = built(&on_a_bucket(more)).config.data.unwrap()["config.yml"].clone();
-        berth_contract::config::load(Some(&text), std::iter::empty()).unwrap().0.storage.redirects()
-    };
-    assert!(!redirects(&json!({})), "nobody has said that nodes reach the endpoint");
-    assert!(redirects(&json!({"redirect": "Always"})));
-    assert!(!redirects(&json!({"redirect": "Never"})));
-}
-
-#[test]
-fn the_annotations_by_which_a_cloud_knows_pods_are_on_their_service_account_and_replace_them() {
-    let with_role = |role: &str| {
-        let annotations = json!({"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": role}});
-        built(&with(json!({"storage": {"s3": {"bucket": "images"}}}), &json!({"podTemplate": annotations})))
-    };
-    let account = serde_json::to_value(with_role("a").service_account).unwrap();
-    assert_eq!(account["metadata"]["annotations"], json!({"eks.amazonaws.com/role-arn": "a"}));
-    assert_eq!(
-        (&account["metadata"]["name"], &account["automountServiceAccountToken"]),
-        (&json!("images"), &json!(false))
-    );
-    let template = |role| serde_json::to_value(with_role(role).deployment).unwrap()["spec"]["template"].clone();
-    assert_ne!(template("a")["metadata"], template("b")["metadata"]);
-    assert_eq!(template("a")["spec"]["containers"][0]["env"], Value::Null);
 }
 
 #[test]
@@ -295,9 +214,12 @@ fn any_spec() -> impl Strategy<Value = Value> {
             }
             json!({"s3": bucket})
         }),
+        Just(json!({"azure": {"accountName": "images", "container": "images"}})),
+        Just(json!({"gcs": {"bucket": "images", "credentialsSecretRef": {"name": "key"}}})),
     ];
     let text = "[a-z]{1,8}";
-    let map = prop::collection::btree_map("[a-zA-Z./-]{1,20}", "[ -~]{0,20}", 0..4);
+    let map =
+        prop::collection::btree_map("([a-z]{1,8}[.]example/)?[a-zA-Z]([a-zA-Z.-]{0,10}[a-zA-Z])?", "[ -~]{0,20}", 0..4);
     let template = (map.clone(), map, text, any::<bool>()).prop_map(|(labels, annotations, class, resources)| {
         let mut template = json!({"labels": labels, "annotations": annotations, "priorityClassName": class,
             "tolerations": [{"operator": "Exists"}]});

@@ -5,10 +5,13 @@ use k8s_openapi::api::core::v1::ContainerStateTerminated;
 
 use super::{Pass, Problem, pods};
 use crate::api::condition::{Finding, Truth};
-use crate::registry_controller::validate::{Authorities, ValidatedBucket, ValidatedRegistry};
+use crate::registry_controller::validate::{Authorities, Credentials, Given, ValidatedBucket, ValidatedRegistry};
 
 /// The pods cannot serve from the bucket.
 pub const BUCKET_UNUSABLE: &str = "BucketUnusable";
+
+/// Stands between what the registry says and what the operator adds.
+const IN_THE_REGISTRY: &str = ". In the Registry ";
 
 /// What clients say of one and the same silence, now so, now so.
 const TIMEOUTS: [&str; 2] = ["deadline has elapsed", "operation timed out"];
@@ -51,40 +54,62 @@ pub fn unusable(ended: &ContainerStateTerminated, said: &str, validated: &Valida
     let bucket = validated.bucket().filter(|_| ended.exit_code == i32::from(UNFIT_STORAGE))?;
     let said = said.strip_prefix("berth-registry: ").unwrap_or(said);
     let said = TIMEOUTS.iter().fold(said.to_owned(), |said, timeout| said.replace(timeout, "no answer in time"));
-    let whose = match &bucket.access_key {
-        Some(key) => format!("the access key is that of the Secret {}", key.secret),
+    let field = bucket.field();
+    let whose = match &bucket.credentials {
+        Some(credentials) => format!("the credentials are those of the Secret {}", credentials.secret),
         None => {
             "without credentialsSecretRef the platform must give pods credentials, or asking it is what fails".into()
         }
     };
-    Some(Problem::stalled(
+    Some(Problem::passing(
         BUCKET_UNUSABLE,
         format!(
-            "the registry cannot use its bucket: {said}. In the Registry these are fields of spec.storage.s3, and {whose}; the pods try again by themselves, every five minutes at the latest"
+            "the registry cannot use its bucket: {said}{IN_THE_REGISTRY}these are fields of {field}, and {whose}; the pods try again by themselves, every five minutes at the latest"
         ),
     ))
 }
 
-/// That the Secret with the access key, or a key in it, is not there: the kubelet cannot make the container's environment.
-pub fn access_key_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
-    let key = bucket.access_key.as_ref().filter(|key| {
-        let missing = [format!("secret \"{}\" not found", key.secret), format!("/{}", key.secret)];
-        missing.iter().any(|sign| kubelet_says.contains(sign))
-    })?;
-    Some(Problem::stalled(
-        pods::REFERENCE_NOT_FOUND,
-        format!(
-            "spec.storage.s3.credentialsSecretRef: the pods need the Secret {} of this namespace with the keys {} and {}; create it, or add what is missing: {kubelet_says}",
-            key.secret, key.id, key.secret_key
-        ),
-    ))
+/// Whether two messages tell of the same: of what the store says, the numbers may be those of one request.
+pub fn is_same_failure(found: &str, said: &str) -> bool {
+    let parts = |message| str::split_once(message, IN_THE_REGISTRY).unwrap_or((message, ""));
+    let ((found, ours), (said, before)) = (parts(found), parts(said));
+    ours == before && pods::without_numbers(found).eq(pods::without_numbers(said))
+}
+
+/// That the Secret with the credentials, or a key in it, is not there: the kubelet cannot make the container's environment, or
+/// cannot mount the file.
+pub fn credentials_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
+    let credentials = bucket.credentials.as_ref()?;
+    let Credentials { secret, given } = credentials;
+    let is_missing = match given {
+        Given::Variables(_) => [format!("secret \"{secret}\" not found"), format!("/{secret}")]
+            .iter()
+            .any(|sign| kubelet_says.contains(sign)),
+        Given::File(_) => is_not_mounted(kubelet_says, "bucket-key"),
+    };
+    let (field, keys) = (bucket.field(), credentials.keys());
+    let what = if keys.len() == 1 { "the key" } else { "the keys" };
+    is_missing.then(|| {
+        Problem::stalled(
+            pods::REFERENCE_NOT_FOUND,
+            format!(
+                "{field}.credentialsSecretRef: the pods need the Secret {secret} of this namespace with {what} {}; create it, or add what is missing: {kubelet_says}",
+                keys.join(" and ")
+            ),
+        )
+    })
+}
+
+/// Whether the kubelet says that what a volume is made of is not there. A cache that is not filled yet says other things, and gets
+/// over it.
+fn is_not_mounted(kubelet_says: &str, volume: &str) -> bool {
+    let is_missing = kubelet_says.contains("not found") || kubelet_says.contains("references non-existent");
+    is_missing && kubelet_says.contains(&format!("volume \"{volume}\""))
 }
 
 /// That the authorities for the bucket's certificate are not there: the kubelet cannot mount them.
 pub fn authorities_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Option<Problem> {
-    // A cache that is not filled yet says other things, and gets over it.
-    let is_missing = kubelet_says.contains("not found") || kubelet_says.contains("references non-existent");
-    if !kubelet_says.contains("volume \"bucket\"") || !is_missing {
+    if !is_not_mounted(kubelet_says, "bucket") {
         return None;
     }
     let (field, kind, name, key) = match bucket.authorities.as_ref()? {
@@ -94,7 +119,8 @@ pub fn authorities_missing(kubelet_says: &str, bucket: &ValidatedBucket) -> Opti
     Some(Problem::stalled(
         pods::REFERENCE_NOT_FOUND,
         format!(
-            "spec.storage.s3.caBundle.{field}: the pods need the {kind} {name} of this namespace with the key {key}, certificates as PEM; create it, or add the key: {kubelet_says}"
+            "{}.caBundle.{field}: the pods need the {kind} {name} of this namespace with the key {key}, certificates as PEM; create it, or add the key: {kubelet_says}",
+            bucket.field()
         ),
     ))
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use super::{Problem, STALLED, bucket};
+use super::{Problem, RECONCILING, STALLED, bucket};
 use crate::api::condition::Finding;
 use crate::registry_controller::build::HEALTH_PORT;
 use crate::registry_controller::dereference::{Observed, ObservedPod};
@@ -15,6 +15,8 @@ use crate::registry_controller::validate::ValidatedRegistry;
 
 /// Something that the Registry refers to is not there.
 pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
+const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+const REGISTRY_FAILS: &str = "RegistryFails";
 
 /// The first complaint, of the newest pod first: it is the one that runs what was asked for last.
 pub fn problem(
@@ -25,33 +27,39 @@ pub fn problem(
 ) -> Option<Problem> {
     let alive = observed.pods.iter().rev().filter(|pod| pod.pod.metadata.deletion_timestamp.is_none());
     let found = alive.clone().find_map(|pod| complaint(pod, validated, now))?;
-    // The kubelet tells the same failure in turns as an attempt and as the pause after it. What was said first stays, or
-    // the status would change with every attempt.
-    let said = before.iter().find(|condition| condition.type_ == STALLED && condition.reason == found.reason);
+    // What was said first of a failure stays, or the status would change with every attempt.
+    let said = before.iter().find(|condition| {
+        [STALLED, RECONCILING].contains(&condition.type_.as_str()) && condition.reason == found.reason
+    });
     Some(match said {
-        Some(said) if found.stalled && is_same_failure(&found, said) => {
-            Problem { message: said.message.clone(), ..found }
-        }
+        Some(said) if is_same_failure(&found, &said.message) => Problem { message: said.message.clone(), ..found },
         _ => found,
     })
 }
 
-/// Whether what was said tells of this failure too. What the kubelet says of one image is said in turns; more than one thing can
-/// be missing, one after the other; and of a bucket the end of the sentence may hold the number of a request or the like.
-fn is_same_failure(found: &Problem, said: &Condition) -> bool {
-    let parts = match found.reason.as_str() {
-        REFERENCE_NOT_FOUND => usize::MAX,
-        bucket::BUCKET_UNUSABLE => 3,
-        _ => 0,
-    };
-    said.message.split(": ").take(parts).eq(found.message.split(": ").take(parts))
+/// Whether what was said tells of this failure too. The kubelet tells of one image in turns as an attempt and as the pause after
+/// it; what a registry says when it ends is the same but for numbers; and more than one thing can be missing, one after the other.
+fn is_same_failure(found: &Problem, said: &str) -> bool {
+    let of_the_image = |message: &str| message.split(": ").next().map(ToOwned::to_owned);
+    match found.reason.as_str() {
+        IMAGE_PULL_FAILED => of_the_image(&found.message) == of_the_image(said),
+        REFERENCE_NOT_FOUND => found.message == said,
+        bucket::BUCKET_UNUSABLE => bucket::is_same_failure(&found.message, said),
+        REGISTRY_FAILS => without_numbers(&found.message).eq(without_numbers(said)),
+        _ => found.stalled,
+    }
+}
+
+/// The words of a sentence without those that differ each time that it is said: the number of a request, a time, a port.
+pub fn without_numbers(sentence: &str) -> impl Iterator<Item = &str> {
+    sentence.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()))
 }
 
 fn complaint(pod: &ObservedPod, validated: &ValidatedRegistry, now: Timestamp) -> Option<Problem> {
     let container = container(&pod.pod);
     container
         .and_then(|container| waiting(container, validated))
-        .or_else(|| container.and_then(|container| terminated(container, validated)))
+        .or_else(|| container.and_then(|container| terminated(pod, container, validated, now)))
         .or_else(|| pod.mount_failure.as_deref().and_then(|message| mount(message, validated)))
         .or_else(|| not_ready(pod))
         .or_else(|| unschedulable(&pod.pod, now))
@@ -69,7 +77,7 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
         reason @ ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
             let message = if message.is_empty() { reason.to_owned() } else { message };
             Some(Problem::stalled(
-                "ImagePullFailed",
+                IMAGE_PULL_FAILED,
                 format!(
                     "the image {} cannot be pulled; correct spec.image or its pullSecrets, or make the image available: {message}",
                     validated.image
@@ -79,8 +87,8 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
         reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             let is_of_config = reason == "CreateContainerConfigError";
             let bucket = validated.bucket().filter(|_| is_of_config);
-            let access_key = bucket.and_then(|bucket| bucket::access_key_missing(&message, bucket));
-            Some(access_key.unwrap_or_else(|| {
+            let missing = bucket.and_then(|bucket| bucket::credentials_missing(&message, bucket));
+            Some(missing.unwrap_or_else(|| {
                 Problem::stalled("ContainerRefused", format!("the container cannot be created: {message}"))
             }))
         }
@@ -88,18 +96,49 @@ fn waiting(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option
     }
 }
 
-/// How often a container may be started again before a human is needed.
-const PATIENCE: i32 = 3;
+/// How often a container may be started again before a human is needed, and for how long its pod may not be ready: a kubelet may
+/// be quick, and a pod that has served for long may have been started again at other times.
+const PATIENCE: (i32, SignedDuration) = (3, SignedDuration::from_mins(1));
 
-/// A container that ended although nobody told it to.
-fn terminated(container: &ContainerStatus, validated: &ValidatedRegistry) -> Option<Problem> {
-    if container.ready {
-        return None;
-    }
+/// Whether what a start failed for has had the time to pass by itself: a store that is being restarted, a network policy that is
+/// not in force yet, a file that comes a moment later. The kubelet begins the container again at once, and again.
+fn is_out_of_patience(pod: &Pod, container: &ContainerStatus, now: Timestamp) -> bool {
+    let (times, time) = PATIENCE;
+    container.restart_count >= times && readiness_changed(pod).is_none_or(|since| now >= since + time)
+}
+
+/// Since when the pod is as ready as it is.
+fn readiness_changed(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    ready.last_transition_time.as_ref().map(|changed| changed.0)
+}
+
+/// How the container ended, unless it runs and has got further than that. One that runs and has not is at its next attempt: what
+/// the last one failed for is still the news.
+fn failed_start<'a>(pod: &ObservedPod, container: &'a ContainerStatus) -> Option<&'a ContainerStateTerminated> {
     let state = container.state.as_ref();
+    if let Some(running) = state.and_then(|state| state.running.as_ref()) {
+        let begun = running.started_at.as_ref().map(|begun| begun.0);
+        let was_ready = begun.zip(readiness_changed(&pod.pod)).is_some_and(|(begun, changed)| changed > begun);
+        let has_storage = pod.report.as_ref().is_some_and(|report| report.storage.is_some());
+        if container.ready || was_ready || has_storage {
+            return None;
+        }
+    }
     let now = state.and_then(|state| state.terminated.as_ref());
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let ended = now.or(last).filter(|ended| ended.exit_code != 0)?;
+    now.or(last).filter(|ended| ended.exit_code != 0)
+}
+
+/// A container that ended although nobody told it to.
+fn terminated(
+    pod: &ObservedPod,
+    container: &ContainerStatus,
+    validated: &ValidatedRegistry,
+    now: Timestamp,
+) -> Option<Problem> {
+    let ended = failed_start(pod, container)?;
     let log = ended.message.clone().unwrap_or_default();
     let said = log
         .lines()
@@ -112,8 +151,9 @@ fn terminated(container: &ContainerStatus, validated: &ValidatedRegistry) -> Opt
             "the registry was killed for using more memory than it may; raise spec.podTemplate.resources.limits.memory",
         ));
     }
+    let stalled = is_out_of_patience(&pod.pod, container, now);
     if let Some(problem) = bucket::unusable(ended, &said, validated) {
-        return Some(problem);
+        return Some(Problem { stalled, ..problem });
     }
     Some(
         if ["Permission denied", "Read-only file system", "os error 13", "os error 30"]
@@ -128,8 +168,7 @@ fn terminated(container: &ContainerStatus, validated: &ValidatedRegistry) -> Opt
             )
         } else {
             let message = format!("the registry does not start: {said}");
-            // It may have begun before what it reads was there. The kubelet begins it again at once, and again.
-            Problem { stalled: container.restart_count >= PATIENCE, ..Problem::passing("RegistryFails", message) }
+            Problem { stalled, ..Problem::passing(REGISTRY_FAILS, message) }
         },
     )
 }
@@ -142,7 +181,9 @@ fn mount(message: &str, validated: &ValidatedRegistry) -> Option<Problem> {
             format!("{field}: there is no Secret {name} in this namespace; create it {what}"),
         )
     };
-    if let Some(problem) = validated.bucket().and_then(|bucket| bucket::authorities_missing(message, bucket)) {
+    let of_the_bucket =
+        |bucket| bucket::authorities_missing(message, bucket).or_else(|| bucket::credentials_missing(message, bucket));
+    if let Some(problem) = validated.bucket().and_then(of_the_bucket) {
         return Some(problem);
     }
     if let Some((name, key)) = &validated.htpasswd {

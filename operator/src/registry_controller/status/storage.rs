@@ -4,27 +4,32 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::{Pass, Problem, bucket};
 use crate::api::condition::{Finding, Truth};
-use crate::api::registry::{StorageStatus, StorageType};
+use crate::api::registry::{Storage, StorageStatus, StorageType};
 use crate::registry_controller::dereference::{StorageClassState, is_bound};
 use crate::registry_controller::validate::ValidatedRegistry;
 
 /// Where the bytes are.
 pub fn status(pass: &Pass<'_>) -> Option<StorageStatus> {
     let storage = &pass.registry.spec.storage;
-    let type_ = match (&storage.persistent_volume_claim, &storage.s3, &storage.empty_dir) {
-        (Some(_), ..) => StorageType::PersistentVolumeClaim,
-        (None, Some(_), _) => StorageType::S3,
-        (None, None, Some(_)) => StorageType::EmptyDir,
-        (None, None, None) => return None,
+    let type_ = match storage {
+        Storage { persistent_volume_claim: Some(_), .. } => StorageType::PersistentVolumeClaim,
+        Storage { s3: Some(_), .. } => StorageType::S3,
+        Storage { azure: Some(_), .. } => StorageType::Azure,
+        Storage { gcs: Some(_), .. } => StorageType::Gcs,
+        Storage { empty_dir: Some(_), .. } => StorageType::EmptyDir,
+        _ => return None,
     };
-    let bucket = storage.s3.as_ref();
+    let (s3, azure, gcs) = (storage.s3.as_ref(), storage.azure.as_ref(), storage.gcs.as_ref());
+    let prefix = s3.map(|s3| &s3.prefix).or(azure.map(|azure| &azure.prefix)).or(gcs.map(|gcs| &gcs.prefix));
     Some(StorageStatus {
         type_,
         claim_name: pass.validated.ok().and_then(ValidatedRegistry::claim_name),
         capacity: pass.observed.claim.as_deref().and_then(capacity),
-        bucket: bucket.map(|bucket| bucket.bucket.clone()),
-        prefix: bucket.and_then(|bucket| bucket.prefix.clone()),
-        conditional_overwrite: bucket.and_then(|_| bucket::conditional_overwrite(pass)),
+        bucket: s3.map(|s3| s3.bucket.clone()).or(gcs.map(|gcs| gcs.bucket.clone())),
+        account_name: azure.map(|azure| azure.account_name.clone()),
+        container: azure.map(|azure| azure.container.clone()),
+        prefix: prefix.cloned().flatten(),
+        conditional_overwrite: prefix.and_then(|_| bucket::conditional_overwrite(pass)),
     })
 }
 

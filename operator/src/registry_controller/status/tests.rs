@@ -1,5 +1,7 @@
 //! What is found is what the status says, and the same finding twice says the same.
 
+mod bucket;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -25,6 +27,17 @@ fn started_again(times: i32, state: &Value) -> ObservedPod {
     let status =
         json!({"name": "registry", "image": "", "imageID": "", "ready": false, "restartCount": times, "state": state});
     pod(&json!({"containerStatuses": [status]}))
+}
+
+/// At this second its readiness changed last.
+fn became_unready(pod: &mut ObservedPod, second: i64) {
+    let conditions = json!([{"type": "Ready", "status": "False", "lastTransitionTime": at(second)}]);
+    let status = Arc::make_mut(&mut pod.pod).status.get_or_insert_default();
+    status.conditions = serde_json::from_value(conditions).unwrap();
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
 }
 
 fn deployment(ready: i32) -> Option<Arc<Deployment>> {
@@ -76,6 +89,10 @@ fn find(status: &RegistryStatus, type_: &str) -> Option<(String, String)> {
     Some((condition.status.clone(), condition.reason.clone()))
 }
 
+fn said(status: &RegistryStatus, type_: &str) -> String {
+    status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().message.clone()
+}
+
 fn pair(truth: &str, reason: &str) -> Option<(String, String)> {
     Some((truth.into(), reason.into()))
 }
@@ -115,6 +132,26 @@ fn a_registry_that_fails_at_its_start_needs_a_human_after_the_third_time() {
         assert_eq!(find(&status, type_), pair("True", "RegistryFails"), "{times}");
         assert_eq!(find(&status, other), None, "{times}");
     }
+}
+
+#[test]
+fn a_pod_that_was_ready_a_moment_ago_is_waited_for_however_often_it_was_started_again() {
+    let mut failed = container(&json!({"terminated": {"exitCode": 1, "message": "no such file"}}));
+    for (seconds, type_) in [(-59, RECONCILING), (-60, STALLED)] {
+        became_unready(&mut failed, seconds);
+        let status = run(&minimal(), &observed(vec![failed.clone()], "Bound"), 0, &RegistryStatus::default());
+        assert_eq!(find(&status, type_), pair("True", "RegistryFails"), "{seconds}");
+    }
+}
+
+#[test]
+fn another_failure_of_the_same_kind_is_told_and_the_same_one_with_another_number_is_not() {
+    let ends = |line: &str| container(&json!({"terminated": {"exitCode": 1, "message": line}}));
+    let run = |pod, before: &RegistryStatus| run(&minimal(), &observed(vec![pod], "Bound"), 0, before);
+    let first = run(ends("cannot open the file a after 12 ms"), &RegistryStatus::default());
+    assert_eq!(run(ends("cannot open the file a after 9 ms"), &first), first);
+    let other = run(ends("cannot open the file b after 9 ms"), &first);
+    assert!(said(&other, STALLED).contains("the file b"), "{}", said(&other, STALLED));
 }
 
 #[test]
@@ -174,6 +211,10 @@ fn an_image_that_cannot_be_pulled_says_the_same_between_attempts() {
     let first = run(&minimal(), &first, 0, &RegistryStatus::default());
     let second = run(&minimal(), &observed(vec![waiting("ImagePullBackOff", "Back-off")], "Bound"), 0, &first);
     assert_eq!(first, second);
+    let mut spec = minimal();
+    spec["image"] = json!({"tag": "another"});
+    let another = run(&spec, &observed(vec![waiting("ErrImagePull", "not found")], "Bound"), 0, &second);
+    assert!(said(&another, STALLED).starts_with("the image berth-registry:another "), "{}", said(&another, STALLED));
 }
 
 #[test]
@@ -258,84 +299,5 @@ fn a_collection_that_failed_or_left_something_alone_is_a_condition_and_no_obstac
         let status = run(&minimal(), &observed(vec![told(&report)], "Bound"), 1, &RegistryStatus::default());
         assert_eq!(find(&status, "GarbageCollected"), pair("False", reason));
         assert_eq!((find(&status, READY), find(&status, STALLED)), (pair("True", "Serving"), None));
-    }
-}
-
-fn on_a_bucket() -> Value {
-    json!({"storage": {"s3": {"bucket": "images", "prefix": "a", "credentialsSecretRef": {"name": "key"}, "endpoint": "https://s3.example", "caBundle": {"configMapKeyRef": {"name": "authority"}}}}})
-}
-
-fn without_claim(pods: Vec<ObservedPod>) -> Observed {
-    Observed { pods, ..Default::default() }
-}
-
-fn said(status: &RegistryStatus, type_: &str) -> String {
-    status.conditions.iter().find(|condition| condition.type_ == type_).unwrap().message.clone()
-}
-
-#[test]
-fn what_the_registry_says_of_its_bucket_is_what_the_conditions_say_until_it_says_something_else() {
-    let ended = |code: i32, sentence: &str| {
-        let log = format!("{{\"level\":\"INFO\"}}\nberth-registry: {sentence}\n");
-        without_claim(vec![started_again(0, &json!({"terminated": {"exitCode": code, "message": log}}))])
-    };
-    let run = |observed: &Observed, before: &RegistryStatus| run(&on_a_bucket(), observed, 0, before);
-    let refuses = |id: u32| ended(74, &format!("the store refuses to write in the bucket images: Odd: request {id}"));
-    let first = run(&refuses(1), &RegistryStatus::default());
-    for type_ in [READY, "StorageReady"] {
-        assert_eq!(find(&first, type_), pair("False", "BucketUnusable"));
-    }
-    assert_eq!(find(&first, STALLED), pair("True", "BucketUnusable"));
-    let says = "the registry cannot use its bucket: the store refuses to write in the bucket images: Odd: request 1. In the Registry";
-    assert!(said(&first, STALLED).starts_with(says), "{}", said(&first, STALLED));
-    assert!(said(&first, STALLED).contains("the Secret key;"), "{}", said(&first, STALLED));
-    assert_eq!(run(&refuses(2), &first), first, "the same but for the request's number is no news");
-    let other = run(&ended(74, "there is no bucket images: create it, or correct storage.s3.bucket"), &first);
-    assert!(said(&other, STALLED).contains("there is no bucket images: create it"), "{}", said(&other, STALLED));
-    assert_eq!(said(&other, STALLED), said(&other, "StorageReady"));
-    let silent = |how: &str| ended(74, &format!("the store of the bucket images cannot be asked to write: {how}"));
-    let unheard = run(&silent("deadline has elapsed"), &other);
-    assert!(said(&unheard, STALLED).contains("asked to write: no answer in time."), "{}", said(&unheard, STALLED));
-    assert_eq!(run(&silent("operation timed out"), &unheard), unheard);
-    let elsewhere = run(&ended(1, "http.addr: cannot listen"), &other);
-    assert_eq!(find(&elsewhere, READY), pair("False", "RegistryFails"), "it ended for another reason");
-}
-
-#[test]
-fn what_the_pods_found_in_the_bucket_is_told_and_stays_while_none_tells() {
-    let told = |conditional: bool| {
-        let report = json!({"storage": {"conditionalOverwrite": conditional}});
-        ObservedPod { report: Some(serde_json::from_value(report).unwrap()), ..pod(&json!({})) }
-    };
-    let run = |pods, before: &RegistryStatus| run(&on_a_bucket(), &without_claim(pods), 1, before);
-    let unknown = run(vec![pod(&json!({}))], &RegistryStatus::default());
-    assert_eq!(find(&unknown, "StorageReady"), pair("Unknown", "NotLookedAt"));
-    let kept = run(vec![told(true), pod(&json!({}))], &unknown);
-    assert_eq!(find(&kept, "StorageReady"), pair("True", "Probed"));
-    let storage = kept.storage.clone().unwrap();
-    assert_eq!((storage.type_, storage.bucket.as_deref()), (crate::api::registry::StorageType::S3, Some("images")));
-    assert_eq!((storage.prefix.as_deref(), storage.conditional_overwrite), (Some("a"), Some(true)));
-    assert_eq!(run(Vec::new(), &kept), kept);
-    let broken = run(vec![told(true), told(false)], &kept);
-    assert_eq!(find(&broken, "StorageReady"), pair("True", "OverwritesUnconditional"));
-    assert_eq!(broken.storage.unwrap().conditional_overwrite, Some(false), "one that saw otherwise is believed");
-    let retained: Vec<_> = kept.retained.iter().map(|kept| (kept.kind.as_str(), kept.name.as_str())).collect();
-    assert_eq!(retained, [("Bucket", "images/a")]);
-}
-
-#[test]
-fn a_key_or_an_authority_of_the_bucket_that_is_missing_is_named_by_its_field() {
-    let mut unmounted = pod(&json!({}));
-    unmounted.mount_failure =
-        Some("MountVolume.SetUp failed for volume \"bucket\" : configmap \"authority\" not found".into());
-    let no_secret = json!({"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"key\" not found"}});
-    let mut before = RegistryStatus::default();
-    for (pod, field) in [
-        (unmounted, "spec.storage.s3.caBundle.configMapKeyRef: "),
-        (container(&no_secret), "spec.storage.s3.credentialsSecretRef: "),
-    ] {
-        before = run(&on_a_bucket(), &without_claim(vec![pod]), 0, &before);
-        assert_eq!(find(&before, STALLED), pair("True", "ReferenceNotFound"));
-        assert!(said(&before, STALLED).starts_with(field), "{}", said(&before, STALLED));
     }
 }

@@ -1,45 +1,54 @@
 //! A bucket as it is written, made into what pods are configured with.
 
+mod azure;
+mod gcs;
+mod s3;
+
 use berth_contract::config;
 
-use crate::api::registry::{ACCESS_KEY_ID, CA_CERTIFICATE, CaBundle, CaKeyRef, Redirect, S3, SECRET_ACCESS_KEY};
+use crate::api::registry::{Redirect, Storage};
 
 /// A bucket, and where pods get what may not stand in their configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidatedBucket {
-    /// The bucket's name.
-    pub name: String,
-    /// Its region, if it is named.
-    pub region: Option<String>,
-    /// Where its API is, if not at Amazon.
-    pub endpoint: Option<String>,
-    /// Whether it stands in the path.
-    pub path_style: bool,
-    /// What all objects' names begin with.
-    pub prefix: Option<String>,
-    /// Where the access key is; with none the platform gives credentials.
-    pub access_key: Option<AccessKey>,
-    /// Whether objects are encrypted at rest, whatever the bucket says.
-    pub encrypt: bool,
-    /// The key of a key management service that they are encrypted with.
-    pub kms_key: Option<String>,
-    /// The storage class of blobs.
-    pub storage_class: Option<String>,
+    /// The section of the configuration file, without the files that pods mount. No credential is in it: whoever may read
+    /// ConfigMaps may not know it.
+    pub section: Section,
+    /// Where the credentials are; with none the platform gives them.
+    pub credentials: Option<Credentials>,
     /// Where authorities for the endpoint's certificate are.
     pub authorities: Option<Authorities>,
     /// Whether who pulls is sent to the bucket.
     pub redirects: bool,
 }
 
-/// A Secret of the user's with an access key.
+/// Whose bucket it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessKey {
+pub enum Section {
+    /// One of Amazon S3, or of anything that speaks its API.
+    S3(config::S3),
+    /// A container of Azure Blob Storage.
+    Azure(config::Azure),
+    /// One of Google Cloud Storage.
+    Gcs(config::Gcs),
+}
+
+/// A Secret of the user's with credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
     /// The Secret.
     pub secret: String,
-    /// The key in it that holds the access key's id.
-    pub id: String,
-    /// The key in it that holds the access key's secret.
-    pub secret_key: String,
+    /// How they reach the pods.
+    pub given: Given,
+}
+
+/// How credentials reach the pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// As variables: the name of each, and the key in the Secret that holds its value.
+    Variables(Vec<(&'static str, String)>),
+    /// As a file, under this key.
+    File(String),
 }
 
 /// Where certificates of authorities are.
@@ -52,61 +61,62 @@ pub enum Authorities {
 }
 
 impl ValidatedBucket {
-    /// The configuration's section. The access key is not in it: whoever may read ConfigMaps may not know it.
-    pub fn section(&self, authorities: &str) -> config::S3 {
-        config::S3 {
-            bucket: self.name.clone(),
-            region: self.region.clone(),
-            regionendpoint: self.endpoint.clone(),
-            redirectendpoint: None,
-            forcepathstyle: self.path_style,
-            accesskey: None,
-            secretkey: None,
-            secure: true,
-            cabundle: self.authorities.is_some().then(|| authorities.into()),
-            encrypt: self.encrypt,
-            keyid: self.kms_key.clone(),
-            storageclass: self.storage_class.clone(),
-            rootdirectory: self.prefix.clone(),
+    /// The field of the Registry that says all this.
+    pub const fn field(&self) -> &'static str {
+        match self.section {
+            Section::S3(_) => "spec.storage.s3",
+            Section::Azure(_) => "spec.storage.azure",
+            Section::Gcs(_) => "spec.storage.gcs",
+        }
+    }
+
+    /// The place, and where it is: two that differ may still be one, by two addresses.
+    pub fn address(&self) -> String {
+        let at = match &self.section {
+            Section::S3(s3) => s3.regionendpoint.clone().unwrap_or_else(|| "s3".into()),
+            Section::Azure(azure) => azure.endpoint(),
+            Section::Gcs(_) => "gcs".into(),
+        };
+        format!("{at} {}", self.place())
+    }
+
+    /// Whether its provider calls it a container.
+    pub const fn is_container(&self) -> bool {
+        matches!(self.section, Section::Azure(_))
+    }
+
+    /// Which images these are: the bucket, and what their names begin with.
+    pub fn place(&self) -> String {
+        let (bucket, prefix) = match &self.section {
+            Section::S3(s3) => (s3.bucket.clone(), &s3.rootdirectory),
+            Section::Azure(azure) => (format!("{}/{}", azure.accountname, azure.container), &azure.rootdirectory),
+            Section::Gcs(gcs) => (gcs.bucket.clone(), &gcs.rootdirectory),
+        };
+        std::iter::once(bucket).chain(prefix.iter().map(|prefix| format!("/{prefix}"))).collect()
+    }
+}
+
+impl Credentials {
+    /// The keys that the Secret must have.
+    pub fn keys(&self) -> Vec<&str> {
+        match &self.given {
+            Given::Variables(variables) => variables.iter().map(|(_, key)| key.as_str()).collect(),
+            Given::File(key) => vec![key],
         }
     }
 }
 
-/// What is written, with the defaults of what is not.
-pub(super) fn bucket(wish: &S3) -> Result<ValidatedBucket, &'static str> {
-    let (encrypt, kms_key) = match &wish.server_side_encryption {
-        None => (false, None),
-        Some(encryption) => match (&encryption.aes256, &encryption.kms) {
-            (Some(_), None) => (true, None),
-            (None, Some(kms)) => (true, Some(kms.key_id.clone())),
-            _ => return Err("storage.s3.serverSideEncryption: write exactly one of aes256 and kms"),
-        },
-    };
-    let access_key = wish.credentials_secret_ref.as_ref().map(|reference| AccessKey {
-        secret: reference.name.clone(),
-        id: reference.access_key_id_key.clone().unwrap_or_else(|| ACCESS_KEY_ID.into()),
-        secret_key: reference.secret_access_key_key.clone().unwrap_or_else(|| SECRET_ACCESS_KEY.into()),
-    });
-    Ok(ValidatedBucket {
-        name: wish.bucket.clone(),
-        region: wish.region.clone(),
-        endpoint: wish.endpoint.clone(),
-        path_style: wish.force_path_style.unwrap_or(wish.endpoint.is_some()),
-        prefix: wish.prefix.clone(),
-        access_key,
-        encrypt,
-        kms_key,
-        storage_class: wish.storage_class.clone(),
-        authorities: wish.ca_bundle.as_ref().map(authorities).transpose()?,
-        redirects: wish.redirect.map_or(wish.endpoint.is_none(), |redirect| redirect == Redirect::Always),
-    })
+/// What is written, with the defaults of what is not. `None`: the bytes are in no bucket.
+pub fn bucket(storage: &Storage) -> Result<Option<ValidatedBucket>, &'static str> {
+    match (&storage.s3, &storage.azure, &storage.gcs) {
+        (None, None, None) => Ok(None),
+        (Some(wish), None, None) => s3::bucket(wish).map(Some),
+        (None, Some(wish), None) => Ok(Some(azure::container(wish))),
+        (None, None, Some(wish)) => Ok(Some(gcs::bucket(wish))),
+        _ => Err(super::ONE_KIND),
+    }
 }
 
-fn authorities(wish: &CaBundle) -> Result<Authorities, &'static str> {
-    let key = |reference: &CaKeyRef| reference.key.clone().unwrap_or_else(|| CA_CERTIFICATE.into());
-    match (&wish.config_map_key_ref, &wish.secret_key_ref) {
-        (Some(map), None) => Ok(Authorities::ConfigMap(map.name.clone(), key(map))),
-        (None, Some(secret)) => Ok(Authorities::Secret(secret.name.clone(), key(secret))),
-        _ => Err("storage.s3.caBundle: write exactly one of configMapKeyRef and secretKeyRef"),
-    }
+fn is_always(redirect: Option<Redirect>) -> bool {
+    redirect == Some(Redirect::Always)
 }

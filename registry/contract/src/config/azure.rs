@@ -7,8 +7,8 @@ use super::s3::Secret;
 
 /// `storage.azure`: a container of Azure Blob Storage.
 ///
-/// Without `accountkey`, and without `credentials` of an application, the credentials are those that the platform gives: a
-/// workload identity (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_AUTHORITY_HOST`), else the managed
+/// Without `accountkey`, and without `credentials` of an application, the credentials are those of the environment or the
+/// platform: a key of the account (`AZURE_STORAGE_KEY`), a workload identity (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_FEDERATED_TOKEN_FILE`, `AZURE_AUTHORITY_HOST`), else the managed
 /// identity of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

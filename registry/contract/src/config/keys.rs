@@ -210,6 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_key_that_is_ignored_or_refused() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let (_, others) = page.split_once("## Every other key").unwrap();
+        for (key, effect) in KEYS.iter().filter(|(_, effect)| !matches!(effect, Read | Text)) {
+            // Several of one section may stand together, the later ones without it.
+            let short = key.rsplit_once('.').map_or(*key, |(_, last)| last);
+            let is_named = [format!("`{key}`"), format!("`.{short}`")].iter().any(|name| others.contains(name));
+            assert!(is_named, "{key} ({effect:?})");
+        }
+    }
+
+    #[test]
     fn the_nearest_known_path_is_found_and_nothing_far_away_is_guessed() {
         assert_eq!(nearest("storage.filesystem.rootdir"), Some("storage.filesystem.rootdirectory"));
         assert_eq!(nearest("htpp"), Some("http"));

@@ -76,6 +76,10 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Classes whose objects cannot be read at once
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/archived-objects.html>).
+const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
 impl S3 {
     /// Where the bucket is, if not at Amazon: `regionendpoint` with its scheme and, unless the bucket stands in the path, with
     /// the bucket before its host.
@@ -97,6 +101,11 @@ impl S3 {
             )
         } else if self.keyid.is_some() && !self.encrypt {
             Some("storage.s3.keyid is the key that storage.s3.encrypt uses: set storage.s3.encrypt to true")
+        } else if self.storageclass.as_deref().is_some_and(|class| ARCHIVES.contains(&class)) {
+            Some(
+                "storage.s3.storageclass: objects of GLACIER and DEEP_ARCHIVE cannot be read until somebody restores them: set another \
+                 class, such as GLACIER_IR, or leave it out for the bucket's",
+            )
         } else {
             None
         }

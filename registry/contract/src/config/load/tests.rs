@@ -201,6 +201,8 @@ fn keys_that_contradict_each_other_are_refused() {
     refusal("storage: {filesystem: {rootdirectory: /x}, s3: {bucket: b}}");
     refusal("storage: {s3: {bucket: b, accesskey: k}}");
     refusal("storage: {s3: {bucket: b, keyid: k}}");
+    let archived = refusal("storage: {s3: {bucket: b, storageclass: DEEP_ARCHIVE}}");
+    assert!(archived.starts_with("storage.s3.storageclass: objects of GLACIER and DEEP_ARCHIVE cannot"), "{archived}");
     refusal("storage: {gcs: {bucket: ''}}");
     refusal("storage: {gcs: {bucket: b}, azure: {accountname: a, container: c}}");
     refusal("storage: {azure: {accountname: a, container: c, credentials: {type: shared_key}}}");

@@ -82,7 +82,7 @@ impl Bucket {
                 "give storage.s3.accesskey and storage.s3.secretkey, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             }
             Provider::Gcs => "name a key as storage.gcs.keyfile, or as GOOGLE_APPLICATION_CREDENTIALS",
-            Provider::Azure => "give storage.azure.accountkey or storage.azure.credentials",
+            Provider::Azure => "give storage.azure.accountkey or storage.azure.credentials, or AZURE_STORAGE_KEY",
             Provider::Memory => "give some",
         };
         format!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_contract::config::Gcs;
-use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::signer::Signer;
 
 use super::Object;
@@ -23,6 +23,10 @@ impl Object {
         } else if let Some(file) = variable("GOOGLE_APPLICATION_CREDENTIALS") {
             builder = builder.with_application_credentials(file);
         }
+        // Of what stands in the section only the key can be something that nothing is made of.
+        let key = if config.keyfile.is_some() { "gcs.keyfile" } else { "gcs" };
+        let build =
+            |builder: GoogleCloudStorageBuilder| builder.build().map_err(|error| OpenBucketError::Config(key, error));
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.
         let once = build(builder.with_retry(never()).with_credentials(Arc::clone(objects.credentials())))?;
@@ -37,6 +41,16 @@ impl Object {
     }
 }
 
-fn build(builder: GoogleCloudStorageBuilder) -> Result<GoogleCloudStorage, OpenBucketError> {
-    builder.build().map_err(|error| OpenBucketError::Config("gcs", error))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_holds_no_key_is_named() {
+        for file in ["/nowhere", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")] {
+            let section = serde_json::json!({"bucket": "images", "keyfile": file});
+            let refused = Object::gcs(&serde_json::from_value(section).unwrap(), false).unwrap_err();
+            assert!(refused.to_string().starts_with("storage.gcs.keyfile: "), "{refused}");
+        }
+    }
 }

@@ -22,6 +22,16 @@ pub enum OpenBucketError {
     /// They are none.
     #[error("storage.s3.cabundle: {0} holds no certificate in PEM")]
     NoAuthorities(PathBuf),
+    /// A variable holds nothing where a key should be.
+    #[error(
+        "{0} is set and empty: give the key, or leave the variable out for the credentials that the platform gives"
+    )]
+    EmptyKey(&'static str),
+    /// The key of the account is none.
+    #[error(
+        "storage.azure.accountkey, or AZURE_STORAGE_KEY, is no key of a storage account, which is in base64: give one as Azure shows it"
+    )]
+    AccountKey,
     /// The rest of the configuration cannot be acted on.
     #[error("storage.{0}: {1}")]
     Config(&'static str, #[source] object_store::Error),
@@ -70,9 +80,16 @@ pub(super) fn client(authorities: Option<&PathBuf>) -> Result<ClientOptions, Ope
     Ok(client)
 }
 
-/// A variable of the environment that is not empty.
+/// A variable of the environment that is not empty, without the end of the line of the file that it was made from.
 pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// Refuses to take a key that is empty for one that nobody gave: it is most likely a Secret that was filled with nothing, and other
+/// credentials than those that were meant may lead elsewhere.
+pub(super) fn refuse_empty(keys: &[&'static str]) -> Result<(), OpenBucketError> {
+    let empty = keys.iter().find(|key| std::env::var(key).is_ok_and(|value| value.trim().is_empty()));
+    empty.map_or(Ok(()), |key| Err(OpenBucketError::EmptyKey(key)))
 }
 
 /// What all names begin with: nothing, or a directory with its slash.

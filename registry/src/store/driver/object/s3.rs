@@ -12,11 +12,14 @@ use super::Object;
 use super::advice::{Bucket, Provider};
 use super::budget::Budgeted;
 use super::multiparts::Signed;
-use super::open::{OpenBucketError, client, credentials, never, patient, variable};
+use super::open::{OpenBucketError, client, credentials, never, patient, refuse_empty, variable};
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
     pub(crate) fn s3(config: &S3, redirects: bool) -> Result<Self, OpenBucketError> {
+        if config.accesskey.is_none() {
+            refuse_empty(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])?;
+        }
         let builder = builder(config, &variable)?;
         let objects = Arc::new(build(builder.clone().with_retry(patient()))?);
         // With the same credentials: what the platform gives is fetched once.

@@ -1,0 +1,21 @@
+//! `spec.storage.gcs`
+
+use berth_contract::config;
+
+use super::{Credentials, Given, Section, ValidatedBucket, is_always};
+use crate::api::registry::{Gcs, SERVICE_ACCOUNT_KEY, ServiceAccountKeySecretRef};
+
+pub(super) fn bucket(wish: &Gcs) -> ValidatedBucket {
+    let section = config::Gcs { bucket: wish.bucket.clone(), keyfile: None, rootdirectory: wish.prefix.clone() };
+    ValidatedBucket {
+        section: Section::Gcs(section),
+        credentials: wish.credentials_secret_ref.as_ref().map(service_account_key),
+        authorities: None,
+        redirects: is_always(wish.redirect),
+    }
+}
+
+fn service_account_key(wish: &ServiceAccountKeySecretRef) -> Credentials {
+    let key = wish.key.clone().unwrap_or_else(|| SERVICE_ACCOUNT_KEY.into());
+    Credentials { secret: wish.name.clone(), given: Given::File(key) }
+}
