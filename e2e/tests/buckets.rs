@@ -85,6 +85,26 @@ async fn a_store_that_is_too_busy_at_the_start_is_not_taken_for_one_that_ignores
 }
 
 #[tokio::test]
+async fn a_store_that_is_told_to_encrypt_and_does_not_say_that_it_does_is_refused() -> Result<()> {
+    for (program, sentence) in [
+        (S3Program::Gofakes3, "was told to encrypt what it keeps (AES256) and says of an object: nothing"),
+        // It has no keys, and says so.
+        (S3Program::Minio, "the store refuses to write in the bucket"),
+    ] {
+        let server = S3Server::start(program)?;
+        let mut section = S3Server::section(&server.endpoint());
+        section["encrypt"] = json!(true);
+        let Err(error) = RegistryProcess::start(Storage::Bucket(&section), Security::None).await else {
+            bail!("{program:?}: it serves");
+        };
+        let said = format!("{error:#}");
+        ensure!(said.contains(sentence), "{program:?}:\n{said}");
+        println!("{program:?}, encrypt: {}", said.lines().last().unwrap_or_default());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_pulls_a_large_blob_is_sent_to_the_bucket_where_that_is_wanted() -> Result<()> {
     let server = S3Server::start(S3Program::Minio)?;
     let proxy = S3Proxy::start(&server).await?;
@@ -118,6 +138,13 @@ async fn who_pulls_a_large_blob_is_sent_to_the_bucket_where_that_is_wanted() -> 
     let forged = location.replace("X-Amz-Expires=1200", "X-Amz-Expires=1201");
     ensure!(forged != location, "{location}");
     bucket.get(&forged).await?.expect(StatusCode::FORBIDDEN)?;
+    drop(registry);
+
+    for (except, status) in [("127.0.0.0/8", StatusCode::OK), ("10.0.0.0/8", StatusCode::TEMPORARY_REDIRECT)] {
+        let storage = json!({"s3": section, "redirect": {"except": [except]}});
+        let registry = RegistryProcess::start(Storage::In(&storage), Security::None).await?;
+        registry.client()?.get(&path(&large)).await?.expect(status).with_context(|| except.to_owned())?;
+    }
     Ok(())
 }
 

@@ -12,12 +12,14 @@
 //! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `soundness` (whether bytes are what they were), `collect` (of garbage), `dead` (the collector's word),
 //! `deadline`, `sweep` (of what requests left behind), `check`, `error`.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_contract::config;
 use berth_oci::{ManifestKind, Reference, RepositoryName};
+use ipnet::IpNet;
 
 mod blob;
 mod body;
@@ -57,6 +59,10 @@ pub struct Store {
     driver: Arc<dyn Driver>,
     dead_batches: Arc<dead::DeadBatches>,
     soundness: Arc<soundness::Soundness>,
+    /// Whether who reads a large blob may be told where else it is.
+    redirects: bool,
+    /// Who may not.
+    redirect_except: Arc<[IpNet]>,
     upload_age: Duration,
     grace: Duration,
 }
@@ -91,7 +97,8 @@ impl Store {
             (None, None, None) => Self::filesystem(&config::Filesystem::default())?,
             _ => return Err(OpenError::NotOne),
         };
-        Ok(store.maintained_as(&config.maintenance))
+        let redirect_except = config.redirect.except.clone().into();
+        Ok(Self { redirect_except, ..store.maintained_as(&config.maintenance) })
     }
 
     fn maintained_as(self, maintenance: &config::Maintenance) -> Self {
@@ -147,6 +154,15 @@ impl Store {
         self.driver.probe().await
     }
 
+    /// The same storage, for a client at this address, who may reach it only through us.
+    #[must_use]
+    pub fn for_client(&self, address: IpAddr) -> Self {
+        // A socket for every address says of who came over IPv4 that they came from ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        let is_excepted = self.redirect_except.iter().any(|network| network.contains(&address));
+        Self { redirects: self.redirects && !is_excepted, ..self.clone() }
+    }
+
     /// The same storage, with another limit for how long an upload may take.
     #[must_use]
     pub fn with_upload_age(self, upload_age: Duration) -> Self {
@@ -162,7 +178,15 @@ impl Store {
 
     fn on(driver: Arc<dyn Driver>) -> Self {
         let upload_age = config::UploadPurging::default().age.get();
-        Self { driver, dead_batches: Arc::default(), soundness: Arc::default(), upload_age, grace: deadline::GRACE }
+        Self {
+            driver,
+            dead_batches: Arc::default(),
+            soundness: Arc::default(),
+            redirects: true,
+            redirect_except: Arc::default(),
+            upload_age,
+            grace: deadline::GRACE,
+        }
     }
 
     /// For a request that begins to write.

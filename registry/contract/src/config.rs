@@ -13,6 +13,7 @@ mod s3;
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -146,17 +147,21 @@ impl Storage {
 }
 
 /// `storage.redirect`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redirect {
     /// Whether every byte passes through the registry. Default: see [`Storage::redirects`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable: Option<bool>,
+    /// Networks whose clients get every byte from the registry all the same: those that do not reach the bucket. Default: none.
+    /// Ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<IpNet>,
 }
 
 impl Redirect {
     const fn is_default(&self) -> bool {
-        self.disable.is_none()
+        self.disable.is_none() && self.except.is_empty()
     }
 }
 

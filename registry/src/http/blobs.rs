@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::header::CONTENT_DIGEST;
 use super::range::{Selection, select};
 use super::{App, conditional};
+use crate::serve::Peer;
 
 /// What a digest names never changes; but who may see it does, so only the client itself may keep it.
 const FOREVER: &str = "private, max-age=31536000, immutable";
@@ -25,7 +26,9 @@ pub(super) async fn pull(
     let is_body_wanted = request.method != Method::HEAD && !is_known;
     let selected = |size| select(conditional::range(&request.headers, digest), size);
     let wanted = |size| selected(size).range(size).filter(|_| is_body_wanted);
-    let blob = app.store.blob(repository, digest, wanted).await?;
+    let peer = request.extensions.get().map(|peer: &Peer| peer.0.ip());
+    let store = peer.map_or_else(|| app.store.clone(), |peer| app.store.for_client(peer));
+    let blob = store.blob(repository, digest, wanted).await?;
     let blob = blob.ok_or_else(|| ApiError::BlobUnknown(digest.clone()))?;
     let mut headers = identity(digest, FOREVER);
     if is_known {

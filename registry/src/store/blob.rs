@@ -94,7 +94,8 @@ impl Store {
         let Some(range) = wanted else {
             return Ok(self.leads_somewhere(link).await?.then_some(Found::Presence));
         };
-        if link.size >= WORTH_A_REDIRECT
+        if self.redirects
+            && link.size >= WORTH_A_REDIRECT
             && let Some(location) = self.driver.location(&key).await?
         {
             return Ok(self.leads_somewhere(link).await?.then_some(Found::Location(location)));

@@ -58,6 +58,13 @@ pub struct Azure {
     /// Amazon, which is S3 without `endpoint`, because everybody reaches it, else `Never`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
+    /// Networks (CIDR) whose clients get every byte from the pods all the same, because they do not reach the bucket: those of Pods
+    /// that build and push, say. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), inner(length(max = 43)))]
+    #[x_kube(validation = Rule::new("self.all(network, isCIDR(network))")
+        .message("storage.azure.redirectExcept: write networks as ADDRESS/LENGTH, such as 10.244.0.0/16"))]
+    pub redirect_except: Option<Vec<String>>,
 }
 
 /// A Secret of the same namespace with a key of the account.

@@ -26,6 +26,7 @@ pub fn configure(storage: &mut Storage, bucket: &ValidatedBucket) {
         }
     }
     storage.redirect.disable = Some(!bucket.redirects);
+    storage.redirect.except.clone_from(&bucket.redirect_except);
 }
 
 /// The user's credentials, under names that the registry knows. The kubelet reads them anew each time that it starts the container,

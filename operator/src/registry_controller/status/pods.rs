@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use berth_contract::exit_code::UNFIT_STORAGE;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -17,6 +18,8 @@ use crate::registry_controller::validate::ValidatedRegistry;
 pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
 const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
 const REGISTRY_FAILS: &str = "RegistryFails";
+/// The pods cannot serve from the volume.
+pub const VOLUME_UNUSABLE: &str = "VolumeUnusable";
 
 /// The first complaint, of the newest pod first: it is the one that runs what was asked for last.
 pub fn problem(
@@ -45,7 +48,7 @@ fn is_same_failure(found: &Problem, said: &str) -> bool {
         IMAGE_PULL_FAILED => of_the_image(&found.message) == of_the_image(said),
         REFERENCE_NOT_FOUND => found.message == said,
         bucket::BUCKET_UNUSABLE => bucket::is_same_failure(&found.message, said),
-        REGISTRY_FAILS => without_numbers(&found.message).eq(without_numbers(said)),
+        REGISTRY_FAILS | VOLUME_UNUSABLE => without_numbers(&found.message).eq(without_numbers(said)),
         _ => found.stalled,
     }
 }
@@ -166,6 +169,10 @@ fn terminated(
                     "the registry may not write to its volume; it runs as user and group 65532, and the volume must let them write (a CSI driver with fsGroup support does): {said}"
                 ),
             )
+        } else if ended.exit_code == i32::from(UNFIT_STORAGE) {
+            let said = said.strip_prefix("berth-registry: ").unwrap_or(&said);
+            let message = format!("the registry cannot use its volume: {said}");
+            Problem { stalled, ..Problem::passing(VOLUME_UNUSABLE, message) }
         } else {
             let message = format!("the registry does not start: {said}");
             Problem { stalled, ..Problem::passing(REGISTRY_FAILS, message) }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::{Pass, Problem, bucket};
+use super::{Pass, Problem, bucket, pods};
 use crate::api::condition::{Finding, Truth};
 use crate::api::registry::{Storage, StorageStatus, StorageType};
 use crate::registry_controller::dereference::{StorageClassState, is_bound};
@@ -37,6 +37,11 @@ pub fn status(pass: &Pass<'_>) -> Option<StorageStatus> {
 pub fn finding(pass: &Pass<'_>) -> Finding {
     let type_ = "StorageReady";
     if let Some(problem) = problem(pass) {
+        return Finding::new(type_, false, &problem.reason, problem.message);
+    }
+    let of_pods = |validated| pods::problem(pass.observed, validated, &pass.before.conditions, pass.now);
+    let unusable = pass.validated.ok().and_then(of_pods).filter(|problem| problem.reason == pods::VOLUME_UNUSABLE);
+    if let Some(problem) = unusable {
         return Finding::new(type_, false, &problem.reason, problem.message);
     }
     match pass.validated {

@@ -135,6 +135,19 @@ fn a_registry_that_fails_at_its_start_needs_a_human_after_the_third_time() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_used_says_why() {
+    let last =
+        "berth-registry: storage.filesystem.rootdirectory: several registries are to write to it, and: mount it so";
+    let failed = json!({"terminated": {"exitCode": 74, "message": format!("{{}}\n{last}")}});
+    let status = run(&minimal(), &observed(vec![started_again(3, &failed)], "Bound"), 0, &RegistryStatus::default());
+    for (type_, truth) in [(STALLED, "True"), (READY, "False"), ("StorageReady", "False")] {
+        assert_eq!(find(&status, type_), pair(truth, "VolumeUnusable"));
+    }
+    let said = &status.conditions.iter().find(|condition| condition.type_ == STALLED).unwrap().message;
+    assert!(said.contains("cannot use its volume: storage.filesystem.rootdirectory: several"), "{said}");
+}
+
+#[test]
 fn a_pod_that_was_ready_a_moment_ago_is_waited_for_however_often_it_was_started_again() {
     let mut failed = container(&json!({"terminated": {"exitCode": 1, "message": "no such file"}}));
     for (seconds, type_) in [(-59, RECONCILING), (-60, STALLED)] {

@@ -5,6 +5,7 @@ mod gcs;
 mod s3;
 
 use berth_contract::config;
+use ipnet::IpNet;
 
 use crate::api::registry::{Redirect, Storage};
 
@@ -20,6 +21,8 @@ pub struct ValidatedBucket {
     pub authorities: Option<Authorities>,
     /// Whether who pulls is sent to the bucket.
     pub redirects: bool,
+    /// Whose clients are not.
+    pub redirect_except: Vec<IpNet>,
 }
 
 /// Whose bucket it is.
@@ -111,12 +114,18 @@ pub fn bucket(storage: &Storage) -> Result<Option<ValidatedBucket>, &'static str
     match (&storage.s3, &storage.azure, &storage.gcs) {
         (None, None, None) => Ok(None),
         (Some(wish), None, None) => s3::bucket(wish).map(Some),
-        (None, Some(wish), None) => Ok(Some(azure::container(wish))),
-        (None, None, Some(wish)) => Ok(Some(gcs::bucket(wish))),
+        (None, Some(wish), None) => azure::container(wish).map(Some),
+        (None, None, Some(wish)) => gcs::bucket(wish).map(Some),
         _ => Err(super::ONE_KIND),
     }
 }
 
 fn is_always(redirect: Option<Redirect>) -> bool {
     redirect == Some(Redirect::Always)
+}
+
+/// The CRD lets through what is none only where the API server is older than the rule.
+fn networks(wish: Option<&Vec<String>>) -> Result<Vec<IpNet>, &'static str> {
+    let networks = wish.into_iter().flatten().map(|network| network.parse()).collect::<Result<_, _>>();
+    networks.map_err(|_| "storage: redirectExcept: write networks as ADDRESS/LENGTH, such as 10.244.0.0/16")
 }

@@ -93,6 +93,7 @@ pub(super) const KEYS: &[(&str, Effect)] = &[
     ("storage.tag", None),
     ("storage.delete.enabled", Read),
     ("storage.redirect.disable", Read),
+    ("storage.redirect.except", Read),
     ("storage.cache", None),
     ("storage.maintenance.uploadpurging.enabled", Read),
     ("storage.maintenance.uploadpurging.age", Text),

@@ -28,8 +28,8 @@ use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, Prefix};
 use advice::{Bucket, Provider};
 use error::{failed, is_conflict};
-use multiparts::Signed;
 use open::Credentials;
+use signed::Signed;
 use stage::ObjectStage;
 
 mod advice;
@@ -42,6 +42,7 @@ mod multiparts;
 mod open;
 mod probe;
 mod s3;
+mod signed;
 mod stage;
 mod tries;
 
@@ -66,6 +67,8 @@ pub(crate) struct Object {
     bucket: Bucket,
     /// Whether the store was seen to ignore conditions.
     ignores_conditions: Arc<AtomicBool>,
+    /// How the store says that it encrypts, where it was told to.
+    encryption: Option<&'static str>,
     /// What large values are written with. A copy on the server would lose it.
     class: Attributes,
 }
@@ -97,6 +100,7 @@ impl Object {
             root: String::new(),
             bucket: Bucket { provider: Provider::Memory, name: "in memory".into() },
             ignores_conditions: Arc::default(),
+            encryption: None,
             class: Attributes::default(),
         }
     }

@@ -69,6 +69,10 @@ fn what_is_written_of_a_bucket_is_what_pods_are_configured_with() {
     assert!(!redirects(&json!({})), "nobody has said that nodes reach the endpoint");
     assert!(redirects(&json!({"redirect": "Always"})));
     assert!(!redirects(&json!({"redirect": "Never"})));
+    let text =
+        built(&on_a_bucket(&json!({"redirectExcept": ["10.244.0.0/16"]}))).config.data.unwrap()["config.yml"].clone();
+    let config = berth_contract::config::load(Some(&text), std::iter::empty()).unwrap().0;
+    assert_eq!(config.storage.redirect.except, ["10.244.0.0/16".parse().unwrap()]);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use berth_contract::config;
 
-use super::{Credentials, Given, Section, ValidatedBucket, is_always};
+use super::{Credentials, Given, Section, ValidatedBucket, is_always, networks};
 use crate::api::registry::{AccountKeySecretRef, Azure, STORAGE_KEY};
 
-pub(super) fn container(wish: &Azure) -> ValidatedBucket {
+pub(super) fn container(wish: &Azure) -> Result<ValidatedBucket, &'static str> {
     let section = config::Azure {
         accountname: wish.account_name.clone(),
         accountkey: None,
@@ -15,12 +15,13 @@ pub(super) fn container(wish: &Azure) -> ValidatedBucket {
         serviceurl: wish.endpoint.clone(),
         rootdirectory: wish.prefix.clone(),
     };
-    ValidatedBucket {
+    Ok(ValidatedBucket {
         section: Section::Azure(section),
         credentials: wish.credentials_secret_ref.as_ref().map(account_key),
         authorities: None,
         redirects: is_always(wish.redirect),
-    }
+        redirect_except: networks(wish.redirect_except.as_ref())?,
+    })
 }
 
 fn account_key(wish: &AccountKeySecretRef) -> Credentials {

@@ -2,17 +2,18 @@
 
 use berth_contract::config;
 
-use super::{Credentials, Given, Section, ValidatedBucket, is_always};
+use super::{Credentials, Given, Section, ValidatedBucket, is_always, networks};
 use crate::api::registry::{Gcs, SERVICE_ACCOUNT_KEY, ServiceAccountKeySecretRef};
 
-pub(super) fn bucket(wish: &Gcs) -> ValidatedBucket {
+pub(super) fn bucket(wish: &Gcs) -> Result<ValidatedBucket, &'static str> {
     let section = config::Gcs { bucket: wish.bucket.clone(), keyfile: None, rootdirectory: wish.prefix.clone() };
-    ValidatedBucket {
+    Ok(ValidatedBucket {
         section: Section::Gcs(section),
         credentials: wish.credentials_secret_ref.as_ref().map(service_account_key),
         authorities: None,
         redirects: is_always(wish.redirect),
-    }
+        redirect_except: networks(wish.redirect_except.as_ref())?,
+    })
 }
 
 fn service_account_key(wish: &ServiceAccountKeySecretRef) -> Credentials {

@@ -2,7 +2,7 @@
 
 use berth_contract::config;
 
-use super::{Authorities, Credentials, Given, Section, ValidatedBucket};
+use super::{Authorities, Credentials, Given, Section, ValidatedBucket, networks};
 use crate::api::registry::{
     ACCESS_KEY_ID, AccessKeySecretRef, CA_CERTIFICATE, CaBundle, CaKeyRef, Redirect, S3, SECRET_ACCESS_KEY,
 };
@@ -36,6 +36,7 @@ pub(super) fn bucket(wish: &S3) -> Result<ValidatedBucket, &'static str> {
         credentials: wish.credentials_secret_ref.as_ref().map(access_key),
         authorities: wish.ca_bundle.as_ref().map(authorities).transpose()?,
         redirects: wish.redirect.map_or(wish.endpoint.is_none(), |redirect| redirect == Redirect::Always),
+        redirect_except: networks(wish.redirect_except.as_ref())?,
     })
 }
 

@@ -1,33 +1,17 @@
-//! Multipart uploads of processes that died. Nobody sees them, and whoever owns the bucket pays for them until they are aborted.
-//!
-//! `object_store` has no name for these two requests, but signs them
+//! Multipart uploads of processes that died. Nobody sees them, and whoever owns the bucket pays for them until they are aborted
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html>). Some servers list only the uploads of one
 //! object, or none: MinIO does, and aborts them itself after a day.
 
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use object_store::client::{HttpClient, HttpRequestBody};
 use object_store::path::Path;
-use object_store::signer::{Method, SignedUrlOptions, Signer};
+use object_store::signer::Method;
 use serde::Deserialize;
 
 use super::Object;
-use super::error::failed;
+use super::signed::Signed;
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::Key;
-
-/// Who signs requests, and who sends them.
-#[derive(Clone, Debug)]
-pub(super) struct Signed {
-    pub(super) signer: Arc<dyn Signer>,
-    pub(super) http: HttpClient,
-}
-
-/// Each request is signed for itself.
-const SIGNATURE_LASTS: Duration = Duration::from_mins(5);
 
 /// `ListMultipartUploadsResult`
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -85,31 +69,6 @@ impl Signed {
         let doing = "abort an upload in parts";
         let path = Path::parse(key).map_err(|error| StoreError::other(doing, error))?;
         self.send(doing, Method::DELETE, &path, &[("uploadId", upload)]).await.map(drop)
-    }
-
-    async fn send(
-        &self,
-        doing: impl fmt::Display,
-        method: Method,
-        path: &Path,
-        query: &[(&str, &str)],
-    ) -> Result<Bytes> {
-        let options = SignedUrlOptions::new().with_query(query.iter().copied());
-        let url = self.signer.signed_url_opts(method.clone(), path, SIGNATURE_LASTS, &options).await;
-        let url = url.map_err(|error| failed(&doing, error))?;
-        let request =
-            http::Request::builder().method(method.clone()).uri(String::from(url)).body(HttpRequestBody::empty());
-        let request = request.map_err(|error| StoreError::other(&doing, error))?;
-        let answer = self.http.execute(request).await.map_err(|error| StoreError::other(&doing, error))?;
-        let status = answer.status();
-        let body = answer.into_body().bytes().await.map_err(|error| StoreError::other(&doing, error))?;
-        // One that is gone has ended meanwhile.
-        let has_ended = method == Method::DELETE && status == http::StatusCode::NOT_FOUND;
-        if status.is_success() || has_ended {
-            Ok(body)
-        } else {
-            Err(StoreError::other(&doing, format!("{status}: {}", String::from_utf8_lossy(&body))))
-        }
     }
 }
 

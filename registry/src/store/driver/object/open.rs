@@ -119,6 +119,7 @@ impl Object {
             bucket,
             ignores_conditions: Arc::default(),
             root: root(directory),
+            encryption: None,
             class: Attributes::default(),
         }
     }

@@ -57,6 +57,7 @@ impl Probe<'_> {
         if self.read(&path).await?.as_deref() != Some(b"1") {
             return Err(self.lies("does not give back what was written"));
         }
+        self.is_encrypted(&path).await?;
         let under = self.object.path(&Prefix::Upload(upload)).map_err(|error| UnfitError(error.to_string()))?;
         let listed = tries::whole(|| self.object.objects.list_with_delimiter(Some(&under))).await;
         let listed = listed.map_err(|error| self.unfit("list", &error))?;
@@ -68,6 +69,20 @@ impl Probe<'_> {
             conditional_create: self.race("create an object on a condition", false).await?,
             conditional_overwrite: self.race("overwrite an object on a condition", true).await?,
         })
+    }
+
+    /// Some stores take whatever is wished for, and do nothing.
+    async fn is_encrypted(&self, path: &Path) -> Result<(), UnfitError> {
+        let (Some(wish), Some(signed)) = (self.object.encryption, &self.object.signed) else { return Ok(()) };
+        let said = signed.encryption(path).await.map_err(|error| UnfitError(error.to_string()))?;
+        if said.as_deref() == Some(wish) {
+            return Ok(());
+        }
+        let (bucket, said) = (&self.object.bucket.name, said.unwrap_or_else(|| "nothing".into()));
+        Err(UnfitError(format!(
+            "the store of the bucket {bucket} was told to encrypt what it keeps ({wish}) and says of an object: {said}. \
+             Take storage.s3.encrypt away, if it need not be encrypted there"
+        )))
     }
 
     async fn upload_in_parts(&self, path: &Path) -> Result<(), UnfitError> {

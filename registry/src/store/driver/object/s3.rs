@@ -11,8 +11,8 @@ use object_store::{Attribute, Attributes};
 use super::Object;
 use super::advice::{Bucket, Provider};
 use super::budget::Budgeted;
-use super::multiparts::Signed;
 use super::open::{OpenBucketError, client, credentials, never, patient, refuse_empty, variable};
+use super::signed::Signed;
 
 impl Object {
     /// The bucket that the configuration names. Nothing is asked of it yet.
@@ -32,6 +32,7 @@ impl Object {
         Ok(Self {
             signed: Some(signed),
             pullers,
+            encryption: config.encrypt.then_some(if config.keyid.is_some() { "aws:kms" } else { "AES256" }),
             class: class.map(|class| Attributes::from_iter([(Attribute::StorageClass, class)])).unwrap_or_default(),
             ..Self::opened(objects, once, credentials, bucket, config.rootdirectory.as_deref())
         })

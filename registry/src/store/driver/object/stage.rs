@@ -6,7 +6,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
+use object_store::{Attributes, MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::JoinSet;
 
 use super::Object;
@@ -49,13 +49,18 @@ impl ObjectStage {
         Self { to, key, pieces: Pieces::default(), parts: None }
     }
 
+    /// What is kept is of the class that was asked for. A segment is gone in a moment, and the cheaper classes are dearer for that.
+    fn class(&self) -> Attributes {
+        if matches!(self.key, Key::Data(_)) { self.to.class.clone() } else { Attributes::default() }
+    }
+
     /// Sends what fills parts.
     async fn send_full_parts(&mut self) -> Result<()> {
         while let Some(part) = self.pieces.take(part_size(self.parts.as_ref().map_or(0, |parts| parts.begun))) {
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 None => {
-                    let options = PutMultipartOptions { attributes: self.to.class.clone(), ..Default::default() };
+                    let options = PutMultipartOptions { attributes: self.class(), ..Default::default() };
                     let upload = self.to.objects.put_multipart_opts(&self.to.path(&self.key)?, options).await;
                     let upload = upload.map_err(|error| failed(format_args!("begin {}", self.key), error))?;
                     self.parts.insert(Parts { upload: Some(upload), sent: JoinSet::new(), begun: 0 })
@@ -119,9 +124,9 @@ impl Stage for ObjectStage {
     }
 
     async fn publish(mut self: Box<Self>) -> Result<()> {
-        let rest = self.pieces.take_all();
+        let (rest, class) = (self.pieces.take_all(), self.class());
         match self.parts.take() {
-            None => self.to.put(&self.key, rest, self.to.class.clone()).await,
+            None => self.to.put(&self.key, rest, class).await,
             Some(mut parts) => {
                 if rest.content_length() > 0 {
                     parts.send(rest, &self.key).await?;
