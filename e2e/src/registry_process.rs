@@ -1,5 +1,6 @@
 //! A registry that a test owns: one process, one configuration, one folder.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -206,9 +207,8 @@ impl RegistryProcess {
     /// When it does not run, or this process has not the right.
     pub fn limit_files(&self, more: Option<usize>) -> Result<()> {
         let pid = self.pid()?;
-        let now = || std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).map(Iterator::count);
         let most = getrlimit(Resource::Nofile).current;
-        let current = more.map(|more| Ok::<_, std::io::Error>((now()? + more) as u64)).transpose()?.or(most);
+        let current = more.map(|more| first_limit(pid, more)).transpose()?.or(most);
         prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum: most })?;
         Ok(())
     }
@@ -336,6 +336,16 @@ impl Drop for RegistryProcess {
             eprintln!("{}", self.log_end());
         }
     }
+}
+
+/// The limit below which so many numbers of files are free: it is of numbers, and what is open beyond it stays open.
+fn first_limit(pid: Pid, free: usize) -> Result<u64> {
+    let mut open = BTreeSet::new();
+    for file in std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))? {
+        open.extend(file?.file_name().to_str().and_then(|number| number.parse::<u64>().ok()));
+    }
+    let mut free_ones = (0..).filter(|number| !open.contains(number));
+    free_ones.nth(free).context("there are more numbers than files")
 }
 
 /// The program: `$BERTH_REGISTRY_BIN`, or what cargo builds from this workspace, once, and as it is shipped.

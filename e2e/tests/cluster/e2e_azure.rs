@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::azurite::{self, ACCOUNT, Azurite};
-use berth_e2e::cluster::{Cluster, MACHINE, is_own_cluster};
+use berth_e2e::cluster::{Cluster, MACHINE, PATIENCE, eventually, is_own_cluster};
 use berth_e2e::managed_registry::ManagedRegistry;
 use berth_e2e::pod::{self, Pulled};
 use berth_e2e::push::{push, speaking};
@@ -34,7 +34,12 @@ async fn two_pods_on_a_container_of_azure_serve_and_another_registry_on_it_finds
         ensure!(storage.type_ == StorageType::Azure && storage.bucket.is_none(), "{storage:?}");
         let names = [&storage.account_name, &storage.container, &storage.prefix].map(Option::as_deref);
         ensure!(names == [Some(ACCOUNT), Some(BUCKET), Some("registries/images")], "{storage:?}");
-        ensure!(storage.conditional_overwrite.is_some(), "{storage:?}");
+        // The status hears of it from the pods, which may be ready before.
+        eventually("the status to say what the pods found", PATIENCE, async || {
+            let found = registry.storage().await?.and_then(|storage| storage.conditional_overwrite);
+            found.context("it does not").map(drop)
+        })
+        .await?;
 
         push(&registry.client().await?, "app", "kept", &speaking("kept")?).await?;
         // The container is nobody's to delete, whatever the policy.

@@ -35,7 +35,7 @@ async fn two_pods_on_a_bucket_lose_no_pull_and_another_registry_on_it_finds_the_
         let registry = ManagedRegistry::ready(namespace, "images", spec.clone()).await?;
         let nodes: BTreeSet<_> = registry.pods().await?.into_iter().filter_map(|pod| pod.spec?.node_name).collect();
         ensure!(nodes.len() == 2, "both pods are on {nodes:?}");
-        ensure!(registry.storage().await? == honoured(true), "{:?}", registry.storage().await?);
+        status_says(&registry, honoured(true)).await?;
         has_a_budget(namespace).await?;
         loses_no_pull(&registry).await?;
         a_restart_replaces_the_pods(&registry).await?;
@@ -198,6 +198,16 @@ fn honoured(conditional_overwrite: bool) -> Option<StorageStatus> {
     })
 }
 
+/// Returns once the status says that of the storage: it hears of it from the pods, which may be ready before.
+async fn status_says(registry: &ManagedRegistry<'_>, expected: Option<StorageStatus>) -> Result<()> {
+    eventually("the status to say what the pods found", PATIENCE, async || {
+        let said = registry.storage().await?;
+        ensure!(said == expected, "{said:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// Returns once `Stalled` and `Ready` give this reason, in a message that begins so.
 pub(crate) async fn says(registry: &ManagedRegistry<'_>, reason: &str, beginning: &str) -> Result<()> {
     let said = eventually(&format!("{reason}: {beginning}"), PATIENCE, async || {
@@ -237,7 +247,7 @@ async fn says_what_its_pod_found(registry: &ManagedRegistry<'_>) -> Result<()> {
     let pod = registry.pod_names().await?.into_iter().next().context("no pod")?;
     let log = registry.namespace.api::<Pod>().logs(&pod, &Default::default()).await?;
     let ignores = log.contains("the store ignores the condition of a write");
-    ensure!(registry.storage().await? == honoured(!ignores), "{:?}\n{log}", registry.storage().await?);
+    status_says(registry, honoured(!ignores)).await.context(log)?;
     let reason = if ignores { "OverwritesUnconditional" } else { "Probed" };
     let finding = registry.wait_for("StorageReady", reason).await?;
     ensure!(finding.status == "True", "{finding:?}");

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::cluster::run;
@@ -43,6 +44,9 @@ async fn a_disk_that_fails_costs_the_pushes_of_that_time_and_nothing_else() -> R
     Ok(())
 }
 
+/// So long nothing is collected.
+const GRACE: Duration = Duration::from_secs(4);
+
 /// Which of its resources a file system is out of.
 #[derive(Clone, Copy, Debug)]
 enum Out {
@@ -57,7 +61,7 @@ async fn a_full_disk_serves_is_started_on_and_is_emptied_by_deletions_and_a_coll
     }
     for out in [Out::Bytes, Out::Inodes] {
         let disk = SmallDisk::mount()?;
-        let collection = json!({"enabled": false, "grace": "0s", "untagged": "delete"});
+        let collection = json!({"enabled": false, "grace": format!("{}s", GRACE.as_secs()), "untagged": "delete"});
         let mut registry = RegistryProcess::start_with(Storage::At(disk.path()), Security::None, collection).await?;
         let fail = async |begins: bool| if begins { disk.fill(out) } else { disk.empty() };
         let (push_, delete) = (StatusCode::INSUFFICIENT_STORAGE, StatusCode::ACCEPTED);
@@ -75,6 +79,7 @@ async fn a_full_disk_serves_is_started_on_and_is_emptied_by_deletions_and_a_coll
             .delete(&format!("/v2/other/manifests/{}", image("amd64", 7, 3).digest))
             .await?
             .expect(StatusCode::ACCEPTED)?;
+        tokio::time::sleep(GRACE + Duration::from_secs(1)).await;
         let (mut child, mut said) = registry.collect(true)?;
         let status = child.wait()?;
         let mut text = String::new();

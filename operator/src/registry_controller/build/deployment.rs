@@ -247,6 +247,7 @@ fn resources(wish: Option<&Resources>) -> ResourceRequirements {
 }
 
 const ZONE: &str = "topology.kubernetes.io/zone";
+const HOST_NAME: &str = "kubernetes.io/hostname";
 
 /// Over nodes where that is possible; a pod that cannot be spread runs all the same. A second constraint, of zones, would turn this
 /// one off wherever nodes have no zone: the scheduler scores only nodes that have every label that a pod's constraints name.
@@ -256,7 +257,7 @@ fn spread(registry: &ValidatedRegistry) -> Vec<TopologySpreadConstraint> {
         return wish.clone();
     }
     vec![TopologySpreadConstraint {
-        topology_key: "kubernetes.io/hostname".into(),
+        topology_key: HOST_NAME.into(),
         max_skew: 1,
         when_unsatisfiable: "ScheduleAnyway".into(),
         label_selector: Some(registry.owner.selector()),
@@ -265,20 +266,24 @@ fn spread(registry: &ValidatedRegistry) -> Vec<TopologySpreadConstraint> {
     }]
 }
 
-/// In different zones, where there are zones.
+/// In different zones, where there are zones, and on different nodes: a constraint alone weighs less to the scheduler than two nodes
+/// that are not equally busy.
 fn apart(registry: &ValidatedRegistry) -> Option<Affinity> {
     if !registry.pod_template.topology_spread_constraints.is_empty() || registry.replicas < 2 {
         return None;
     }
-    let term = PodAffinityTerm {
-        topology_key: ZONE.into(),
-        label_selector: Some(registry.owner.selector()),
-        match_label_keys: Some(of_one_rollout()),
-        ..Default::default()
+    let not_in_one = |topology_key: &str| WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            topology_key: topology_key.into(),
+            label_selector: Some(registry.owner.selector()),
+            match_label_keys: Some(of_one_rollout()),
+            ..Default::default()
+        },
     };
-    let preferred = vec![WeightedPodAffinityTerm { weight: 100, pod_affinity_term: term }];
+    let preferred = Some([ZONE, HOST_NAME].map(not_in_one).into());
     let pod_anti_affinity =
-        PodAntiAffinity { preferred_during_scheduling_ignored_during_execution: Some(preferred), ..Default::default() };
+        PodAntiAffinity { preferred_during_scheduling_ignored_during_execution: preferred, ..Default::default() };
     Some(Affinity { pod_anti_affinity: Some(pod_anti_affinity), ..Default::default() })
 }
 

@@ -23,8 +23,9 @@ fn a_bucket_is_served_by_several_pods_that_replace_each_other_and_mount_no_volum
     let spread = pod["topologySpreadConstraints"].as_array().unwrap();
     assert_eq!(spread.len(), 1, "another label would turn it off on nodes that lack that");
     assert_eq!(spread[0]["topologyKey"], "kubernetes.io/hostname");
-    let apart = &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
-    assert_eq!(apart["podAffinityTerm"]["topologyKey"], "topology.kubernetes.io/zone");
+    let apart = &pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+    let apart: Vec<_> = apart.as_array().unwrap().iter().map(|term| &term["podAffinityTerm"]["topologyKey"]).collect();
+    assert_eq!(apart, ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]);
     assert!(claim.is_none() && !pod["volumes"].to_string().contains("persistentVolumeClaim"));
     let names: Vec<&Value> = pod["volumes"].as_array().unwrap().iter().map(|volume| &volume["name"]).collect();
     assert_eq!(names, ["config", "secrets", "bucket"]);
