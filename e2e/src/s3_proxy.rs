@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ struct Shared {
     server: SocketAddr,
     /// How many of a thousand requests meet one.
     faults: AtomicU32,
+    /// How far away it is, in microseconds there and back.
+    distance: AtomicU64,
     seen: Mutex<Seen>,
     /// Requests that the store has heard of and not answered, and those that it has yet to hear of.
     under_way: watch::Sender<u64>,
@@ -93,6 +95,7 @@ impl S3Proxy {
         let shared = Arc::new(Shared {
             server: server.address(),
             faults: AtomicU32::new(0),
+            distance: AtomicU64::new(0),
             seen: Mutex::default(),
             under_way: watch::Sender::new(0),
         });
@@ -109,6 +112,12 @@ impl S3Proxy {
     /// From now on so many of a thousand requests do not come through as they should.
     pub fn spoil(&self, of_a_thousand: u32) {
         self.shared.faults.store(of_a_thousand, Ordering::Relaxed);
+    }
+
+    /// From now on it takes a request so long to get to the store, and its answer to get back.
+    pub fn move_away(&self, distance: Duration) {
+        let distance = u64::try_from(distance.as_micros()).unwrap_or(u64::MAX);
+        self.shared.distance.store(distance, Ordering::Relaxed);
     }
 
     /// Waits until the store has done all that it has heard of: it goes on when nobody waits for its answer any more.
@@ -148,6 +157,10 @@ impl Shared {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let fault = shared.meet(&request);
+    let distance = Duration::from_micros(shared.distance.load(Ordering::Relaxed));
+    if !distance.is_zero() {
+        tokio::time::sleep(distance).await;
+    }
     match fault {
         Some(Fault::Refused) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),
         Some(Fault::Unheard) => return Err(io::ErrorKind::ConnectionReset.into()),
