@@ -76,9 +76,11 @@ async fn most_resident(server: &Server, done: &Cell<bool>) -> f64 {
     most
 }
 
-/// The server's memory and its collector's, at most; of distribution the collector's alone, since nobody serves meanwhile.
-pub(crate) fn collection(row: Row) -> Workload {
-    Workload::new(vec![row], |server| {
+/// The server's memory and its collector's, at most, and the server's when that begins; of distribution the collector's alone, since
+/// nobody serves meanwhile.
+pub(crate) fn collection(rows: Vec<Row>) -> Workload {
+    Workload::new(rows, |server| {
+        let serving = server.resident();
         let mut collector = server.collect(Untagged::Keep)?;
         let mut most = 0.0_f64;
         let ended = loop {
@@ -90,7 +92,7 @@ pub(crate) fn collection(row: Row) -> Workload {
         };
         ensure!(ended.success(), "the collection ended with {ended}");
         server.restart("/v2/").context("after a collection")?;
-        Ok(Measured::values(&[most]))
+        Ok(Measured::values(&[most, serving]))
     })
     .rounds(1)
 }

@@ -61,7 +61,10 @@ fn of_tags(tags: usize, effort: Effort) -> Vec<Workload> {
         put(with(Row::more("push of a new tag c=8", "tags/s").per("s/tag")), tags, effort),
         delete(with(Row::less("B15 DELETE of a manifest with one tag", "ms (p50)").per("s/request")), effort),
         referrers(with(Row::more("B17 page of 10 referrers c=16", "req/s").per("s/request")), effort),
-        collection(with(Row::less("B19 memory while garbage is collected", "MiB"))),
+        collection(vec![
+            with(Row::less("B19 memory while garbage is collected", "MiB")),
+            with(Row::less("B19 memory before, when all of the above was asked for", "MiB")),
+        ]),
         start("B23 start until the first answer", tags),
     ];
     workloads

@@ -74,8 +74,9 @@ impl Tables {
 
     /// What grows, or does not, with how much there is.
     pub(crate) fn curves(&self) -> String {
-        let mut table =
-            String::from("| | unit | server | 10^3 | 10^4 | 10^5 | 10^6 |\n|---|---|---|---|---|---|---|\n");
+        let mut table = String::from(
+            "| | there are | unit | server | 10^3 | 10^4 | 10^5 | 10^6 |\n|---|---|---|---|---|---|---|---|\n",
+        );
         let mut seen = Vec::new();
         for line in &self.lines {
             let Some((_, what)) = line.row.of else { continue };
@@ -93,7 +94,7 @@ impl Tables {
                 if cells.iter().any(|cell| !cell.is_empty()) {
                     let _ = writeln!(
                         table,
-                        "| {}, of {what} | {} | {server} | {} |",
+                        "| {} | {what} | {} | {server} | {} |",
                         line.row.name,
                         unit(&line.row),
                         cells.join(" | ")
@@ -145,17 +146,10 @@ fn ratio(values: &Values, to: &str) -> String {
     }
 }
 
-/// Three digits, or all before the point.
+/// Three digits, or all before the point; six behind it at most.
 fn number(value: f64) -> String {
-    let digits = if value.abs() >= 100.0 {
-        0
-    } else if value.abs() >= 10.0 {
-        1
-    } else if value.abs() >= 1.0 || value == 0.0 {
-        2
-    } else {
-        3
-    };
+    let exponent = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let digits = usize::try_from(2 - exponent).unwrap_or(0).min(6);
     format!("{value:.digits$}")
 }
 
@@ -163,4 +157,23 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let numbers = [0.0, 0.000_012_3, 0.0123, 0.999, 1.0, 12.34, 123.4, 12345.6];
+        let written = ["0.00", "0.000012", "0.0123", "0.999", "1.00", "12.3", "123", "12346"];
+        assert_eq!(numbers.map(number), written);
+    }
+
+    #[test]
+    fn a_ratio_is_taken_within_each_round() {
+        let values = BTreeMap::from([("berth", vec![10.0, 30.0, 20.0]), ("distribution", vec![10.0, 10.0, 20.0])]);
+        assert_eq!(ratio(&values, "distribution"), "**1.00** (1.00–3.00)");
+        assert_eq!(ratio(&values, "nginx"), "");
+    }
 }
