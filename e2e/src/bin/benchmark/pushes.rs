@@ -16,6 +16,8 @@ use crate::reads::known;
 use crate::server::{Kind, REGISTRIES, Server};
 use crate::workload::{Effort, Measured, Row, Setting, Workload};
 
+/// What takes a file's bytes and hashes nothing is the limit.
+const AND_DD: &[Kind] = &[Kind::Berth, Kind::Distribution, Kind::Dd];
 const LARGE: usize = 100 << 20;
 const CHUNK: usize = 16 << 20;
 
@@ -26,9 +28,9 @@ pub(crate) fn settings(effort: Effort) -> Vec<Setting> {
     let like_dd = large("B9 push 100 MiB durable c=1", Way::Whole, 1, effort);
     let durable = vec![one_after_the_other(effort), several(effort), continuous_integration(effort)];
     vec![
-        Setting::on(Place::Memory, REGISTRIES, vec![whole]),
-        Setting::on(Place::Memory, REGISTRIES, vec![chunks]),
-        Setting::on(Place::Durable, &[Kind::Berth, Kind::Distribution, Kind::Dd], vec![like_dd]),
+        Setting::on(Place::Memory, AND_DD, vec![whole]),
+        Setting::on(Place::Memory, AND_DD, vec![chunks]),
+        Setting::on(Place::Durable, AND_DD, vec![like_dd]),
         Setting::on(Place::Durable, REGISTRIES, durable),
     ]
 }

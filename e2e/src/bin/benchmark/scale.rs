@@ -89,6 +89,7 @@ pub(crate) fn catalog(name_of_row: &str, repositories: usize, effort: Effort) ->
             format!("/v2/_catalog?n={PAGE}&last={}", repository(random.usize(..repositories)))
         })
     })
+    .rounds(ROUNDS)
 }
 
 /// Pages that begin anywhere.
@@ -181,4 +182,5 @@ pub(crate) fn start(name_of_row: &str, tags: usize) -> Workload {
         let took = server.restart(&format!("/v2/{REPOSITORY}/manifests/{}", name(tags / 2)))?;
         Ok(Measured::values(&[took.as_secs_f64() * 1000.0]))
     })
+    .rounds(ROUNDS)
 }
