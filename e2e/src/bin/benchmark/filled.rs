@@ -28,9 +28,9 @@ pub(crate) fn tagged(tag: usize) -> Manifest {
     image(tag / TAGS_EACH)
 }
 
-/// The name of tag number `tag`.
+/// The name of tag number `tag`. Names are in the order of their numbers.
 pub(crate) fn name(tag: usize) -> String {
-    format!("t{tag}")
+    format!("t{tag:07}")
 }
 
 /// One of many images, whose blobs are all the same.
@@ -91,9 +91,9 @@ impl Shelf {
     }
 }
 
-/// Some lie beside each other, some below.
+/// The name of repository number `number`. These are in order, too.
 pub(crate) fn repository(number: usize) -> String {
-    format!("team{}/app{number}", number % 100)
+    format!("team{:04}/app{number:07}", number / 100)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -77,7 +77,7 @@ pub(crate) fn page(name_of_row: &str, tags: usize, effort: Effort) -> Workload {
     let row = Row::less(name_of_row, "ms (p50)").per("s/page").with(tags, "tags");
     Workload::new(vec![row], move |server| {
         lists(server, effort, |random| {
-            format!("/v2/{REPOSITORY}/tags/list?n={PAGE}&last={}", name(random.usize(..tags)))
+            format!("/v2/{REPOSITORY}/tags/list?n={PAGE}&last={}", name(random.usize(..=tags - PAGE)))
         })
     })
 }
@@ -86,13 +86,13 @@ pub(crate) fn catalog(name_of_row: &str, repositories: usize, effort: Effort) ->
     let row = Row::less(name_of_row, "ms (p50)").per("s/page").with(repositories, "repositories");
     Workload::new(vec![row], move |server| {
         lists(server, effort, |random| {
-            format!("/v2/_catalog?n={PAGE}&last={}", repository(random.usize(..repositories)))
+            format!("/v2/_catalog?n={PAGE}&last={}", repository(random.usize(..=repositories - PAGE)))
         })
     })
     .rounds(ROUNDS)
 }
 
-/// Pages that begin anywhere.
+/// Pages that begin anywhere, and are full.
 fn lists(server: &Server, effort: Effort, path: impl Fn(&mut fastrand::Rng) -> String) -> Result<Measured> {
     let list = async |client: &mut Client, turn: usize| {
         client.drain(&path(&mut fastrand::Rng::with_seed(turn as u64))).await.map(drop)
