@@ -101,7 +101,15 @@ impl S3Server {
     /// # Errors
     /// When it does not.
     pub fn start(program: S3Program) -> Result<Self> {
-        Self::start_at(program, IpAddr::V4(IP), None)
+        Self::start_in(program, &std::env::temp_dir())
+    }
+
+    /// The same, with what it holds in a folder of `parent`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_in(program: S3Program, parent: &Path) -> Result<Self> {
+        Self::start_at(program, IpAddr::V4(IP), None, parent)
     }
 
     /// The same at an address of the machine that others reach, over TLS with this certificate.
@@ -109,11 +117,16 @@ impl S3Server {
     /// # Errors
     /// When it does not.
     pub fn start_for_others(program: S3Program, ip: IpAddr, certificate: &ServingCertificate) -> Result<Self> {
-        Self::start_at(program, ip, Some(certificate))
+        Self::start_at(program, ip, Some(certificate), &std::env::temp_dir())
     }
 
-    fn start_at(program: S3Program, ip: IpAddr, certificate: Option<&ServingCertificate>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("berth-s3-").tempdir()?;
+    fn start_at(
+        program: S3Program,
+        ip: IpAddr,
+        certificate: Option<&ServingCertificate>,
+        parent: &Path,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("berth-s3-").tempdir_in(parent)?;
         let address = SocketAddr::new(ip, free_port(ip)?);
         // For most a bucket is a directory.
         std::fs::create_dir_all(folder.path().join("data").join(BUCKET))?;

@@ -34,7 +34,8 @@ pub(crate) fn settings(effort: Effort) -> Vec<Setting> {
         ];
         Setting::on(near, scale::kinds(tags), workloads).filled(move |shelf| shelf.tags(tags))
     });
-    let catalogs = effort.sizes(100_000).map(move |repositories| {
+    // No more than memory's file system has room for.
+    let catalogs = effort.sizes(10_000).map(move |repositories| {
         let workloads =
             vec![counted(scale::catalog("B14 S3 (versitygw): page of 1000 repositories", repositories, effort))];
         Setting::on(near, REGISTRIES, workloads).filled(move |shelf| shelf.repositories(repositories))

@@ -1,6 +1,6 @@
 //! Where a server keeps its data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -48,7 +48,11 @@ pub(crate) struct Bucket {
 impl Bucket {
     fn start(program: S3Program, distance: Duration) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let server = S3Server::start(program)?;
+        let server = match program {
+            // Its objects are files, and may be a million.
+            S3Program::Versitygw => S3Server::start_in(program, Path::new("/dev/shm"))?,
+            S3Program::Minio | S3Program::Gofakes3 => S3Server::start(program)?,
+        };
         let proxy = runtime.block_on(S3Proxy::start(&server))?;
         proxy.move_away(distance);
         let section = S3Server::section(&proxy.endpoint());
