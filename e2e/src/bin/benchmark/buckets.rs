@@ -32,13 +32,13 @@ pub(crate) fn settings(effort: Effort) -> Vec<Setting> {
             counted(scale::page("B13 S3 (versitygw): page of 1000 tags", tags, effort)),
             scale::start("B23 S3 (versitygw): start until the first answer", tags),
         ];
-        Setting::on(near, scale::kinds(tags), workloads).filled(move |shelf| shelf.tags(tags))
+        Setting::on(near, scale::kinds(tags), workloads).filled(move |shelf| shelf.tags(tags)).prepared(settle)
     });
     // No more than memory's file system has room for.
     let catalogs = effort.sizes(10_000).map(move |repositories| {
         let workloads =
             vec![counted(scale::catalog("B14 S3 (versitygw): page of 1000 repositories", repositories, effort))];
-        Setting::on(near, REGISTRIES, workloads).filled(move |shelf| shelf.repositories(repositories))
+        Setting::on(near, REGISTRIES, workloads).filled(move |shelf| shelf.repositories(repositories)).prepared(settle)
     });
     std::iter::once(pushes).chain(tags).chain(catalogs).collect()
 }
@@ -74,6 +74,14 @@ fn counted(workload: Workload) -> Workload {
         Ok(Measured { values, work })
     })
     .rounds(ROUNDS)
+}
+
+/// Waits until a server has done what it does by itself after a start: Berth looks for what requests that died left.
+fn settle(server: &Server) -> Result<()> {
+    while requests(server)? > 0.0 {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 fn requests(server: &Server) -> Result<f64> {
