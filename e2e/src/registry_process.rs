@@ -349,7 +349,10 @@ fn first_limit(pid: Pid, free: usize) -> Result<u64> {
 }
 
 /// The program: `$BERTH_REGISTRY_BIN`, or what cargo builds from this workspace, once, and as it is shipped.
-fn binary() -> Result<&'static Path> {
+///
+/// # Errors
+/// When it cannot be built.
+pub fn binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = BINARY.get_or_init(|| match std::env::var_os("BERTH_REGISTRY_BIN") {
         Some(path) => Ok(path.into()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ struct Shared {
     /// How many of a thousand requests meet one.
     faults: AtomicU32,
     outage: Mutex<Option<Outage>>,
+    /// How far away it is, in microseconds there and back.
+    distance: AtomicU64,
     seen: Mutex<Seen>,
     /// Requests that the store has heard of and not answered, and those that it has yet to hear of.
     under_way: watch::Sender<u64>,
@@ -108,6 +110,7 @@ impl S3Proxy {
             server: server.address(),
             faults: AtomicU32::new(0),
             outage: Mutex::default(),
+            distance: AtomicU64::new(0),
             seen: Mutex::default(),
             under_way: watch::Sender::new(0),
         });
@@ -129,6 +132,12 @@ impl S3Proxy {
     /// From now on the store is like this, or, with `None`, as it is.
     pub fn fail(&self, outage: Option<Outage>) {
         *self.shared.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
+    }
+
+    /// From now on it takes a request so long to get to the store, and its answer to get back.
+    pub fn move_away(&self, distance: Duration) {
+        let distance = u64::try_from(distance.as_micros()).unwrap_or(u64::MAX);
+        self.shared.distance.store(distance, Ordering::Relaxed);
     }
 
     /// Waits until the store has done all that it has heard of: it goes on when nobody waits for its answer any more.
@@ -178,6 +187,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             return Ok(error(StatusCode::INSUFFICIENT_STORAGE, "XMinioStorageFull"));
         }
         Some(Outage::Full) | None => {}
+    }
+    let distance = Duration::from_micros(shared.distance.load(Ordering::Relaxed));
+    if !distance.is_zero() {
+        tokio::time::sleep(distance).await;
     }
     match fault {
         Some(Fault::Refused) => return Ok(error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 
@@ -88,6 +88,7 @@ impl S3Program {
 /// A running server. It is killed, and what it holds removed, when this is dropped.
 #[derive(Debug)]
 pub struct S3Server {
+    program: S3Program,
     folder: TempDir,
     address: SocketAddr,
     scheme: &'static str,
@@ -100,7 +101,15 @@ impl S3Server {
     /// # Errors
     /// When it does not.
     pub fn start(program: S3Program) -> Result<Self> {
-        Self::start_at(program, IpAddr::V4(IP), None)
+        Self::start_in(program, &std::env::temp_dir())
+    }
+
+    /// The same, with what it holds in a folder of `parent`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_in(program: S3Program, parent: &Path) -> Result<Self> {
+        Self::start_at(program, IpAddr::V4(IP), None, parent)
     }
 
     /// The same at an address of the machine that others reach, over TLS with this certificate.
@@ -108,11 +117,16 @@ impl S3Server {
     /// # Errors
     /// When it does not.
     pub fn start_for_others(program: S3Program, ip: IpAddr, certificate: &ServingCertificate) -> Result<Self> {
-        Self::start_at(program, ip, Some(certificate))
+        Self::start_at(program, ip, Some(certificate), &std::env::temp_dir())
     }
 
-    fn start_at(program: S3Program, ip: IpAddr, certificate: Option<&ServingCertificate>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("berth-s3-").tempdir()?;
+    fn start_at(
+        program: S3Program,
+        ip: IpAddr,
+        certificate: Option<&ServingCertificate>,
+        parent: &Path,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("berth-s3-").tempdir_in(parent)?;
         let address = SocketAddr::new(ip, free_port(ip)?);
         // For most a bucket is a directory.
         std::fs::create_dir_all(folder.path().join("data").join(BUCKET))?;
@@ -121,7 +135,7 @@ impl S3Server {
         command.env("HOME", folder.path()).current_dir(folder.path());
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
         let scheme = if certificate.is_some() { "https" } else { "http" };
-        let mut server = Self { folder, address, scheme, child };
+        let mut server = Self { program, folder, address, scheme, child };
         wait_until_it_listens(&mut server.child, address).with_context(|| server.log())?;
         Ok(server)
     }
@@ -137,6 +151,15 @@ impl S3Server {
     /// When it is there already.
     pub fn make_bucket(&self, name: &str) -> Result<()> {
         Ok(std::fs::create_dir(self.folder.path().join("data").join(name))?)
+    }
+
+    /// The folder in which each object of the bucket is a file under its name, with a server that keeps them so.
+    ///
+    /// # Errors
+    /// When this one does not.
+    pub fn objects(&self) -> Result<PathBuf> {
+        ensure!(self.program == S3Program::Versitygw, "{:?} does not keep objects as files", self.program);
+        Ok(self.folder.path().join("data").join(BUCKET))
     }
 
     /// Where it listens.

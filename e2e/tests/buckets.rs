@@ -87,7 +87,7 @@ async fn a_store_that_is_too_busy_at_the_start_is_not_taken_for_one_that_ignores
 #[tokio::test]
 async fn a_store_that_is_told_to_encrypt_and_does_not_say_that_it_does_is_refused() -> Result<()> {
     for (program, sentence) in [
-        (S3Program::Gofakes3, "was told to encrypt what it keeps (AES256) and says of an object: nothing"),
+        (S3Program::Versitygw, "was told to encrypt what it keeps (AES256) and says of an object: nothing"),
         // It has no keys, and says so.
         (S3Program::Minio, "the store refuses to write in the bucket"),
     ] {

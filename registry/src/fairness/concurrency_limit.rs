@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Up to `total` at a time, and of each key no more than it leaves free for others.
 ///
@@ -18,6 +22,8 @@ pub struct ConcurrencyLimit<K: Eq + Hash, S = ()>(Arc<Shared<K, S>>);
 struct Shared<K: Eq + Hash, S> {
     total: usize,
     places: Mutex<Places<K, S>>,
+    /// Somebody has left.
+    left: Notify,
 }
 
 #[derive(Debug)]
@@ -30,7 +36,7 @@ impl<K: Clone + Eq + Hash, S: Default> ConcurrencyLimit<K, S> {
     /// A limit of `total` for all keys together.
     pub fn new(total: usize) -> Self {
         let places = Mutex::new(Places { taken: 0, by_key: HashMap::new() });
-        Self(Arc::new(Shared { total, places }))
+        Self(Arc::new(Shared { total, places, left: Notify::new() }))
     }
 
     /// A place, until it is dropped. `None`: all are taken, or `key` has as many as are left.
@@ -47,6 +53,22 @@ impl<K: Clone + Eq + Hash, S: Default> ConcurrencyLimit<K, S> {
         let common = Arc::clone(common);
         drop(places);
         Some(Admitted { limit: Arc::clone(&self.0), key, common })
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + Sync, S: Default + Send + Sync> ConcurrencyLimit<K, S> {
+    /// The same, for who waits so long for others to leave.
+    pub async fn admit_within(&self, key: K, patience: Duration) -> Option<Admitted<K, S>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut left = std::pin::pin!(self.0.left.notified());
+            // Whoever leaves from here on is noticed.
+            left.as_mut().enable();
+            if let Some(admitted) = self.admit(key.clone()) {
+                return Some(admitted);
+            }
+            tokio::time::timeout_at(deadline, left).await.ok()?;
+        }
     }
 }
 
@@ -81,6 +103,8 @@ impl<K: Eq + Hash, S> Drop for Admitted<K, S> {
                 places.by_key.remove(&self.key);
             }
         }
+        drop(places);
+        self.limit.left.notify_waiters();
     }
 }
 
@@ -117,6 +141,22 @@ mod tests {
             greedy[key].extend(all(&limit, u8::try_from(key).unwrap()));
         }
         assert!(greedy.iter().all(|places| (169..=172).contains(&places.len())), "{}", greedy[0].len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_the_place_of_one_who_leaves_and_gives_up_in_time() {
+        let limit = ConcurrencyLimit::<u8>::new(1);
+        let only = limit.admit(0).unwrap();
+        let begun = Instant::now();
+        assert!(limit.admit_within(1, Duration::from_secs(10)).await.is_none());
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+        let leaves = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(only);
+        };
+        let (admitted, ()) = futures::join!(limit.admit_within(1, Duration::from_secs(10)), leaves);
+        assert!(admitted.is_some());
+        assert_eq!(begun.elapsed(), Duration::from_secs(13));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) async fn push(
     let more_tags = tags(&Query::of(&request.uri)?)?;
     let kind = kind(&request.headers)?;
     // Held until it is answered: storage may be slow, and each waits with up to four mebibytes.
-    let _slot = app.slots.manifest(grant.holder())?;
+    let _slot = app.slots.manifest(grant.holder()).await?;
     let bytes = read(&request.headers, body).await?;
     let (digest, mut tags) = match reference {
         Reference::Digest(digest) if digest.names(&bytes) => (digest, vec![]),

@@ -1,5 +1,7 @@
 //! Room for bodies that arrive, and how clients share it.
 
+use std::time::Duration;
+
 use super::error::ApiError;
 use crate::access::Principal;
 use crate::fairness::{Admitted, ConcurrencyLimit, Source};
@@ -8,6 +10,9 @@ use crate::fairness::{Admitted, ConcurrencyLimit, Source};
 const BLOBS: usize = 512;
 /// Manifests that arrive at a time. Each is held whole.
 const MANIFESTS: usize = 64;
+
+/// How long a manifest waits for others before its client is told to come again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose a slot is: a principal's, and where everyone may come in, that of the address they come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +47,9 @@ impl Slots {
         self.blobs.admit(holder).ok_or(ApiError::Busy("too many blobs are arriving"))
     }
 
-    pub(super) fn manifest(&self, holder: Holder) -> Result<Slot, ApiError> {
-        self.manifests.admit(holder).ok_or(ApiError::Busy("too many manifests are arriving"))
+    /// Manifests are short: a hundred that come at once have come a moment later.
+    pub(super) async fn manifest(&self, holder: Holder) -> Result<Slot, ApiError> {
+        let admitted = self.manifests.admit_within(holder, PATIENCE).await;
+        admitted.ok_or(ApiError::Busy("too many manifests are arriving"))
     }
 }

@@ -1,10 +1,14 @@
 //! The repositories.
 
 use berth_oci::RepositoryName;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::error::Result;
 use super::layout::{Prefix, decode, encode};
 use super::{Page, Store};
+
+/// Repositories that are looked into at the same time: each is a request to a bucket.
+const AT_ONCE: usize = 64;
 
 impl Store {
     /// A page of the repositories that hold a manifest, ordered bytewise but with `/` after every other character, which is
@@ -20,13 +24,19 @@ impl Store {
             let names = self.driver.page(&Prefix::Repositories, after.as_deref(), wanted).await?;
             page.more = names.more;
             after = names.items.last().cloned();
-            for repository in names.items.iter().filter_map(|name| decode(name).ok()) {
-                // One that has only uploads, or whose manifests were all deleted, is nobody's business.
-                if !self.driver.list(&Prefix::RecordedDigests(repository.clone()), 1).await?.is_empty() {
-                    page.items.push(repository);
-                }
+            let named = names.items.into_iter().filter_map(|name| decode(&name).ok());
+            let mut looked =
+                stream::iter(named).map(|repository| self.holding_a_manifest(repository)).buffered(AT_ONCE);
+            while let Some(repository) = looked.try_next().await? {
+                page.items.extend(repository);
             }
         }
         Ok(page)
+    }
+
+    /// One that has only uploads, or whose manifests were all deleted, is nobody's business.
+    async fn holding_a_manifest(&self, repository: RepositoryName) -> Result<Option<RepositoryName>> {
+        let recorded = self.driver.list(&Prefix::RecordedDigests(repository.clone()), 1).await?;
+        Ok((!recorded.is_empty()).then_some(repository))
     }
 }

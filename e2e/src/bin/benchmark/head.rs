@@ -1,51 +1,54 @@
-//! HEAD of one tag after the other, over kept-alive connections. `wrk` cannot: it waits for the body that `Content-Length`
-//! speaks of and that an answer to HEAD does not have.
+//! HEAD of one path after the other, over kept-alive connections, with as little work for each as can be. `wrk` cannot: it
+//! waits for the body that `Content-Length` speaks of and that an answer to HEAD does not have.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use berth_e2e::image::IMAGE;
+use futures::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::crowd::block_on;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many answers came, and in how long.
 pub(crate) struct Heads {
-    pub(crate) answers: u64,
-    pub(crate) elapsed: Duration,
+    pub(crate) answers: f64,
+    pub(crate) seconds: f64,
 }
 
-/// Asks for as long as `length`, over `connections` connections, each for one of `tags` tags after the other, in an order
+/// Asks for as long as `length`, over `connections` connections, each for one of `count` paths after the other, in an order
 /// that no cache of a few can follow.
-pub(crate) fn tags(address: SocketAddr, tags: usize, connections: usize, length: Duration) -> Result<Heads> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let begun = Instant::now();
-        let mut workers = Vec::new();
-        for worker in 0..connections {
-            let numbers = (0..tags).map(move |turn| (worker + turn * 7919) % tags).cycle();
-            workers.push(tokio::spawn(ask(address, numbers, begun + length)));
-        }
-        let mut answers = 0;
-        for worker in workers {
-            answers += tokio::time::timeout(length + PATIENCE, worker).await???;
-        }
-        Ok(Heads { answers, elapsed: begun.elapsed() })
-    })
+pub(crate) fn load(
+    address: SocketAddr,
+    connections: usize,
+    length: Duration,
+    count: usize,
+    path: impl Fn(usize) -> String,
+) -> Result<Heads> {
+    let begun = Instant::now();
+    let worker = async |worker: usize| {
+        let numbers = (0..count).map(|turn| (worker + turn * 7919) % count).cycle();
+        ask(address, numbers.map(&path), begun + length).await
+    };
+    let answers =
+        block_on(async { tokio::time::timeout(length + PATIENCE, try_join_all((0..connections).map(worker))).await? })?;
+    Ok(Heads { answers: answers.iter().sum::<u32>().into(), seconds: begun.elapsed().as_secs_f64() })
 }
 
-async fn ask(address: SocketAddr, mut numbers: impl Iterator<Item = usize>, until: Instant) -> Result<u64> {
+async fn ask(address: SocketAddr, mut paths: impl Iterator<Item = String>, until: Instant) -> Result<u32> {
     let mut socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let mut answer = Vec::with_capacity(4096);
     let mut answers = 0;
-    while let Some(number) = numbers.next()
+    while let Some(path) = paths.next()
         && Instant::now() < until
     {
-        let accept = "application/vnd.oci.image.manifest.v1+json";
-        let request =
-            format!("HEAD /v2/bench/manifests/t{number} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n");
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {IMAGE}\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
         answer.clear();
         while !answer.ends_with(b"\r\n\r\n") {

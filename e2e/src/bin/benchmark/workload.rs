@@ -1,183 +1,163 @@
-//! What is measured: the numbers of `docs/performance.md`.
+//! What is measured, in what state of a store: the words in which the rooms say it.
 
-use std::fs;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use berth_oci::{Algorithm, Digest};
+use anyhow::Result;
 
-use crate::server::{Disk, Kind, Server};
-use crate::{head, push};
+use crate::filled::Shelf;
+use crate::place::Place;
+use crate::server::{Kind, Server};
 
+/// The shortest age at which garbage goes that leaves requests under load their time, which is half of it.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// Writes into a store that no server has begun to serve.
+type Fill = dyn Fn(&Shelf) -> Result<()>;
+/// Asks a server that runs.
+type Prepare = dyn Fn(&Server) -> Result<()>;
+/// Measures something on a server.
+type Measure = dyn Fn(&mut Server) -> Result<Measured>;
+
+/// Servers that hold the same, and what is measured on them in turn.
+pub(crate) struct Setting {
+    pub(crate) place: Place,
+    pub(crate) tls: bool,
+    /// How old must be what Berth's collector takes.
+    pub(crate) grace: Duration,
+    pub(crate) kinds: Vec<Kind>,
+    /// Writes what is there before the server starts.
+    pub(crate) fill: Box<Fill>,
+    /// Brings what is there before anything is measured.
+    pub(crate) prepare: Box<Prepare>,
+    pub(crate) workloads: Vec<Workload>,
+}
+
+impl Setting {
+    pub(crate) fn on(place: Place, kinds: &[Kind], workloads: Vec<Workload>) -> Self {
+        Self {
+            place,
+            tls: false,
+            grace: Duration::from_hours(24),
+            kinds: kinds.to_vec(),
+            fill: Box::new(|_| Ok(())),
+            prepare: Box::new(|_| Ok(())),
+            workloads,
+        }
+    }
+
+    pub(crate) fn with_tls(self) -> Self {
+        Self { tls: true, ..self }
+    }
+
+    /// Garbage is to be collected.
+    pub(crate) fn with_garbage(self) -> Self {
+        Self { grace: GRACE, ..self }
+    }
+
+    pub(crate) fn filled(self, fill: impl Fn(&Shelf) -> Result<()> + 'static) -> Self {
+        Self { fill: Box::new(fill), ..self }
+    }
+
+    pub(crate) fn prepared(self, prepare: impl Fn(&Server) -> Result<()> + 'static) -> Self {
+        Self { prepare: Box::new(prepare), ..self }
+    }
+}
+
+/// One measurement, which may tell several numbers.
 pub(crate) struct Workload {
-    /// As in the table.
-    pub(crate) name: &'static str,
-    pub(crate) unit: &'static str,
-    /// Whether a larger number is better.
-    pub(crate) more_is_better: bool,
-    /// What the processor's time is divided by.
-    pub(crate) cpu_unit: &'static str,
-    pub(crate) disk: Disk,
-    kinds: &'static [Kind],
-    pub(crate) prepare: fn(&Server) -> Result<()>,
-    pub(crate) measure: fn(&Server) -> Result<Measured>,
+    pub(crate) rows: Vec<Row>,
+    /// Of a setting's servers.
+    pub(crate) only: Option<Kind>,
+    /// Fewer than others get where it takes long, and one where it changes what is there.
+    pub(crate) most_rounds: usize,
+    pub(crate) measure: Box<Measure>,
 }
 
 impl Workload {
-    pub(crate) fn runs_on(&self, kind: Kind) -> bool {
-        self.kinds.contains(&kind)
+    pub(crate) fn new(rows: Vec<Row>, measure: impl Fn(&mut Server) -> Result<Measured> + 'static) -> Self {
+        Self { rows, only: None, most_rounds: usize::MAX, measure: Box::new(measure) }
+    }
+
+    pub(crate) fn only(self, kind: Kind) -> Self {
+        Self { only: Some(kind), ..self }
+    }
+
+    pub(crate) fn rounds(self, most_rounds: usize) -> Self {
+        Self { most_rounds, ..self }
     }
 }
 
-/// One measurement.
+/// A line of the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) more_is_better: bool,
+    /// What the processor's time is divided by, where it is told.
+    pub(crate) cpu_unit: &'static str,
+    /// Where the number is one of a curve: how many there were, and of what.
+    pub(crate) of: Option<(usize, &'static str)>,
+}
+
+impl Row {
+    pub(crate) fn more(name: &str, unit: &'static str) -> Self {
+        Self { name: name.into(), unit, more_is_better: true, cpu_unit: "", of: None }
+    }
+
+    pub(crate) fn less(name: &str, unit: &'static str) -> Self {
+        Self { more_is_better: false, ..Self::more(name, unit) }
+    }
+
+    pub(crate) fn per(self, cpu_unit: &'static str) -> Self {
+        Self { cpu_unit, ..self }
+    }
+
+    pub(crate) fn with(self, count: usize, what: &'static str) -> Self {
+        Self { of: Some((count, what)), ..self }
+    }
+}
+
+/// What came of one measurement.
 pub(crate) struct Measured {
-    pub(crate) value: f64,
-    /// How much work was done, in the unit that the processor's time is told for.
-    pub(crate) units: f64,
+    /// A number for each row, or for the first ones where a server has no others.
+    pub(crate) values: Vec<f64>,
+    /// How much work was done, in the first row's unit of the processor's time.
+    pub(crate) work: f64,
 }
 
-const ALL: &[Kind] = &[Kind::Berth, Kind::Distribution, Kind::Nginx];
-const REGISTRIES: &[Kind] = &[Kind::Berth, Kind::Distribution];
-const LARGE: usize = 100 << 20;
-const SMALL: usize = 10 << 10;
-const TAGS: usize = 10_000;
-
-pub(crate) const WORKLOADS: &[Workload] = &[
-    Workload {
-        name: "B1 GET 100 MiB c=8",
-        unit: "MB/s",
-        more_is_better: true,
-        cpu_unit: "s/GB",
-        disk: Disk::Memory,
-        kinds: ALL,
-        prepare: |server| offer(server, LARGE),
-        measure: |server| {
-            let run = wrk(server, 8, &path(server, LARGE))?;
-            Ok(Measured { value: run.bytes / run.seconds / 1e6, units: run.bytes / 1e9 })
-        },
-    },
-    Workload {
-        name: "B3 GET 10 KiB c=64",
-        unit: "req/s",
-        more_is_better: true,
-        cpu_unit: "s/request",
-        disk: Disk::Memory,
-        kinds: ALL,
-        prepare: |server| offer(server, SMALL),
-        measure: |server| {
-            let run = wrk(server, 64, &path(server, SMALL))?;
-            Ok(Measured { value: run.requests / run.seconds, units: run.requests })
-        },
-    },
-    Workload {
-        name: "B5 HEAD by tag c=64, 10^4 tags",
-        unit: "req/s",
-        more_is_better: true,
-        cpu_unit: "s/request",
-        disk: Disk::Memory,
-        kinds: REGISTRIES,
-        prepare: |server| push::tags(server.address(), TAGS),
-        measure: |server| {
-            let run = head::tags(server.address(), TAGS, 64, Duration::from_secs(5))?;
-            let answers = run.answers as f64;
-            Ok(Measured { value: answers / run.elapsed.as_secs_f64(), units: answers })
-        },
-    },
-    Workload {
-        name: "B7 push 100 MiB in one request c=2, memory",
-        unit: "MB/s",
-        more_is_better: true,
-        cpu_unit: "s/GB",
-        disk: Disk::Memory,
-        kinds: REGISTRIES,
-        prepare: |_| Ok(()),
-        measure: |server| {
-            let run = push::blobs(server.address(), LARGE, 2, 6)?;
-            let gigabytes = (run.pushes * LARGE) as f64 / 1e9;
-            Ok(Measured { value: gigabytes * 1000.0 / run.elapsed.as_secs_f64(), units: gigabytes })
-        },
-    },
-    Workload {
-        name: "B10 push 1 MiB durable c=1",
-        unit: "ms (p50)",
-        more_is_better: false,
-        cpu_unit: "s/push",
-        disk: Disk::Durable,
-        kinds: REGISTRIES,
-        prepare: |_| Ok(()),
-        measure: |server| {
-            let run = push::blobs(server.address(), 1 << 20, 1, 100)?;
-            Ok(Measured { value: run.median.as_secs_f64() * 1000.0, units: 100.0 })
-        },
-    },
-    Workload {
-        name: "B10 push 1 MiB durable c=16",
-        unit: "pushes/s",
-        more_is_better: true,
-        cpu_unit: "s/push",
-        disk: Disk::Durable,
-        kinds: REGISTRIES,
-        prepare: |_| Ok(()),
-        measure: |server| {
-            let run = push::blobs(server.address(), 1 << 20, 16, 320)?;
-            Ok(Measured { value: 320.0 / run.elapsed.as_secs_f64(), units: 320.0 })
-        },
-    },
-];
-
-/// Bytes that no file system or registry can make smaller, the same for every server.
-fn bytes(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(size.div_ceil(8)).flatten().collect();
-    bytes.truncate(size);
-    bytes
-}
-
-/// Puts a file of this size where the server serves it.
-fn offer(server: &Server, size: usize) -> Result<()> {
-    if server.kind() == Kind::Nginx {
-        return Ok(fs::write(server.files().join(size.to_string()), bytes(size))?);
+impl Measured {
+    pub(crate) fn of(value: f64, work: f64) -> Self {
+        Self { values: vec![value], work }
     }
-    push::blob(server.address(), bytes(size))
-}
 
-fn path(server: &Server, size: usize) -> String {
-    if server.kind() == Kind::Nginx {
-        return format!("/{size}");
+    /// Numbers for which the processor's time is not told.
+    pub(crate) fn values(values: &[f64]) -> Self {
+        Self { values: values.to_vec(), work: f64::NAN }
     }
-    format!("/v2/bench/blobs/{}", Digest::of(Algorithm::Sha256, &bytes(size)))
 }
 
-struct Run {
-    requests: f64,
-    bytes: f64,
-    seconds: f64,
+/// How much is done for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    pub(crate) rounds: usize,
+    /// How long a load lasts that could last for ever.
+    pub(crate) length: Duration,
+    /// Whether it is only to be seen that everything works: small sets, few clients.
+    pub(crate) quick: bool,
 }
 
-/// Asks for a path again and again for five seconds.
-fn wrk(server: &Server, connections: usize, path: &str) -> Result<Run> {
-    let url = format!("http://{}{path}", server.address());
-    let begun = Instant::now();
-    let output = Command::new("wrk")
-        .args(["-t1", "-d5s", "--timeout", "30s", "-s", "e2e/src/bin/benchmark/report.lua", "-c"])
-        .arg(connections.to_string())
-        .arg(&url)
-        .output()
-        .context("wrk is a Debian package")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    let line = text.lines().find(|line| line.starts_with("MEASURED ")).context("wrk reported nothing")?;
-    let numbers: Vec<f64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
-    let [requests, bytes, microseconds, errors] = numbers[..] else { anyhow::bail!("wrk reported {line}") };
-    ensure!(requests > 0.0, "no request was answered at {url}");
-    ensure!(errors == 0.0, "{errors} of {requests} requests failed at {url}");
-    ensure!(begun.elapsed() > Duration::from_secs(4), "wrk ended early");
-    Ok(Run { requests, bytes, seconds: microseconds / 1e6 })
+impl Effort {
+    pub(crate) const FULL: Self = Self { rounds: 5, length: Duration::from_secs(5), quick: false };
+    pub(crate) const QUICK: Self = Self { rounds: 1, length: Duration::from_secs(3), quick: true };
+
+    /// `full`, or `quick` where that will do.
+    pub(crate) const fn pick(self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+
+    /// The powers of ten from a thousand to `most`.
+    pub(crate) fn sizes(self, most: usize) -> impl Iterator<Item = usize> {
+        let most = self.pick(most, 1000);
+        [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(move |size| *size <= most)
+    }
 }

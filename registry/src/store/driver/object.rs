@@ -210,10 +210,7 @@ impl Driver for Object {
     }
 
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
-        let mut names = self.names_after(prefix, after, limit + 1).await?;
-        let more = names.len() > limit;
-        names.truncate(limit);
-        Ok(Page { items: names, more })
+        self.names_after(prefix, after, limit).await
     }
 
     async fn remove(&self, keys: &[Key]) -> Result<()> {

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta};
 
 use super::error::failed;
-use super::{Object, in_order, tries};
+use super::{Object, Page, in_order, tries};
 use crate::store::error::{Result, StoreError};
 use crate::store::layout::Prefix;
 
@@ -23,17 +23,18 @@ impl Object {
     /// So many of the names right below a prefix, those of objects and those of directories.
     pub(super) async fn names(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
         let names_in = |listed: &ListResult| [directories_in(listed), objects_in(listed, prefix)].concat();
-        self.first(prefix, None, limit, names_in).await
+        Ok(self.first(prefix, None, limit, names_in).await?.items)
     }
 
     /// All names of objects right below a prefix, each with its size, which a list tells for nothing.
     pub(super) async fn names_and_sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
         let with_size = |meta: &ObjectMeta| meta.location.filename().map(|name| (name.to_owned(), meta.size));
-        self.first(prefix, None, usize::MAX, |listed| listed.objects.iter().filter_map(with_size).collect()).await
+        let with_sizes = |listed: &ListResult| listed.objects.iter().filter_map(with_size).collect();
+        Ok(self.first(prefix, None, usize::MAX, with_sizes).await?.items)
     }
 
     /// So many of the names right below a prefix that come after one, in order.
-    pub(super) async fn names_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Vec<String>> {
+    pub(super) async fn names_after(&self, prefix: &Prefix, after: Option<&str>, count: usize) -> Result<Page<String>> {
         let is_of_directories = matches!(prefix, Prefix::Repositories);
         let place = |name: &str| if is_of_directories { in_order(name) } else { name.to_owned() };
         // Some servers do not know where a list is to begin.
@@ -42,8 +43,9 @@ impl Object {
             let mut names = self.names(prefix, usize::MAX).await?;
             names.retain(comes_after);
             names.sort_unstable_by_key(|name| place(name));
+            let more = names.len() > count;
             names.truncate(count);
-            return Ok(names);
+            return Ok(Page { items: names, more });
         }
         let offset = after.map(|after| {
             let offset = offset(after);
@@ -55,22 +57,29 @@ impl Object {
             names.retain(comes_after);
             names
         };
-        self.first(prefix, offset, count, names_in).await
+        // One more, to know whether there is; but not if it costs a request.
+        let asked = if count < MOST_IN_A_PAGE { count + 1 } else { count };
+        let mut names = self.first(prefix, offset, asked, names_in).await?;
+        names.more |= names.items.len() > count;
+        names.items.truncate(count);
+        Ok(names)
     }
 
-    /// So many of what is read from the lists of those right below a prefix that come after an offset.
+    /// So many of what is read from the lists of those right below a prefix that come after an offset, and whether the store has
+    /// more.
     async fn first<T>(
         &self,
         prefix: &Prefix,
         after: Option<String>,
         count: usize,
         names_in: impl Fn(&ListResult) -> Vec<T>,
-    ) -> Result<Vec<T>> {
+    ) -> Result<Page<T>> {
         let Some(pages) = &self.pages else {
             let listed = self.objects.list_with_delimiter(Some(&self.path(prefix)?)).await;
-            let mut names = names_in(&listed.map_err(list_failed(prefix))?);
-            names.truncate(count);
-            return Ok(names);
+            let mut items = names_in(&listed.map_err(list_failed(prefix))?);
+            let more = items.len() > count;
+            items.truncate(count);
+            return Ok(Page { items, more });
         };
         let under = format!("{}{prefix}/", self.root);
         let options = PaginatedListOptions {
@@ -79,15 +88,18 @@ impl Object {
             max_keys: Some(count.min(MOST_IN_A_PAGE)),
             ..PaginatedListOptions::default()
         };
-        let mut names = Vec::new();
+        let mut names = Page { items: Vec::new(), more: true };
         let listed = pages_of(Arc::clone(pages), under, options).map_err(list_failed(prefix));
         futures::pin_mut!(listed);
-        while names.len() < count
-            && let Some(page) = listed.try_next().await?
+        while names.more
+            && names.items.len() < count
+            && let Some((page, more)) = listed.try_next().await?
         {
-            names.extend(names_in(&page));
+            names.items.extend(names_in(&page));
+            names.more = more;
         }
-        names.truncate(count);
+        names.more |= names.items.len() > count;
+        names.items.truncate(count);
         Ok(names)
     }
 
@@ -118,16 +130,16 @@ impl Object {
             };
         };
         let listed = pages_of(Arc::clone(pages), under, PaginatedListOptions::default());
-        listed.map_ok(|page| futures::stream::iter(page.objects.into_iter().map(Ok))).try_flatten().boxed()
+        listed.map_ok(|(page, _)| futures::stream::iter(page.objects.into_iter().map(Ok))).try_flatten().boxed()
     }
 }
 
-/// One page after another. One that breaks off is asked for again.
+/// One page after another, and whether there are more. One that breaks off is asked for again.
 fn pages_of(
     pages: Arc<dyn PaginatedListStore>,
     under: String,
     options: PaginatedListOptions,
-) -> impl Stream<Item = object_store::Result<ListResult>> + Send {
+) -> impl Stream<Item = object_store::Result<(ListResult, bool)>> + Send {
     let state = Some((pages, under, options));
     futures::stream::try_unfold(state, |state| async move {
         let Some((pages, under, options)) = state else { return Ok(None) };
@@ -136,7 +148,7 @@ fn pages_of(
             let options = PaginatedListOptions { page_token: Some(token), ..options };
             (pages, under, options)
         });
-        Ok(Some((page.result, next)))
+        Ok(Some(((page.result, next.is_some()), next)))
     })
 }
 
