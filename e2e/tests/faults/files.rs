@@ -1,6 +1,7 @@
 //! A process that may open no more files, and a disk whose bits flip.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::image::image;
@@ -15,7 +16,11 @@ async fn who_may_open_no_more_files_says_later_and_takes_connections_again_when_
     let registry = RegistryProcess::start(Storage::Directory, Security::None).await?;
     let later = StatusCode::SERVICE_UNAVAILABLE;
     // One more than there are: the connection. Nothing is left for what it asks.
-    let fail = async |begins: bool| registry.limit_files(begins.then_some(1));
+    let fail = async |begins: bool| {
+        // The connections of before are closed by then.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        registry.limit_files(begins.then_some(1))
+    };
     let expected = Expected { push: later, delete: later, pulls: false };
     endures(&registry, expected, fail).await.with_context(|| registry.log_end())?;
 
@@ -23,10 +28,10 @@ async fn who_may_open_no_more_files_says_later_and_takes_connections_again_when_
     registry.limit_files(Some(0))?;
     let client = registry.client()?;
     let asked = tokio::spawn(async move { client.get("/v2/").await });
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     ensure!(!asked.is_finished(), "a connection that could not be accepted was answered");
     let busy = registry.processor_time()?;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let busy = registry.processor_time()? - busy;
     ensure!(busy.as_millis() < 300, "it tries {busy:?} of a second");
     registry.limit_files(None)?;

@@ -20,17 +20,20 @@ pub(super) fn begin(
     if maintenance.readonly.enabled {
         return tasks;
     }
-    tasks.spawn(sweep(store.clone(), maintenance.uploadpurging.clone()));
-    if maintenance.garbagecollection.enabled {
-        let (settings, metrics, last) = (maintenance.garbagecollection.clone(), Arc::clone(metrics), last.clone());
+    let settings = &maintenance.garbagecollection;
+    let collects = settings.enabled && !settings.dryrun;
+    tasks.spawn(sweep(store.clone(), maintenance.uploadpurging.clone(), !collects));
+    if settings.enabled {
+        let (settings, metrics, last) = (settings.clone(), Arc::clone(metrics), last.clone());
         tasks.spawn(Collector { store: store.clone(), settings, metrics, last }.run());
     }
     tasks
 }
 
 /// Removes what never ended, now and then again: uploads, unless they are to stay, and what requests that died left half-written.
-/// Every replica does; they do not get into each other's way.
-async fn sweep(store: Store, purging: UploadPurging) {
+/// Every replica does; they do not get into each other's way. What takes a look into each repository is left to collections, where
+/// there are any.
+async fn sweep(store: Store, purging: UploadPurging, intents: bool) {
     // An interval of nothing would do nothing else.
     let interval = purging.interval.get().max(Duration::from_secs(60));
     loop {
@@ -43,10 +46,11 @@ async fn sweep(store: Store, purging: UploadPurging) {
                 Err(error) => tracing::error!(%error, "uploads that nobody finished cannot be removed"),
             }
         }
-        match store.sweep_remains().await {
-            Ok(0) => {}
-            Ok(manifests) => tracing::info!(manifests, "what requests that died left was removed"),
-            Err(error) => tracing::error!(%error, "what requests that died left cannot be removed"),
+        if let Err(error) = store.sweep_remains().await {
+            tracing::error!(%error, "what requests that died left cannot be removed");
+        }
+        if intents && let Err(error) = store.sweep_intents().await {
+            tracing::error!(%error, "intents of requests that died cannot be removed");
         }
         tokio::time::sleep(interval).await;
     }

@@ -42,15 +42,12 @@ impl Store {
         Ok(swept)
     }
 
-    /// Removes what requests left that died while they wrote. Nobody knows of it, so there is nothing to decide. Returns how many
-    /// manifests were about to be recorded.
+    /// Removes what requests left half-written that died: values in the making, which nobody has seen.
     ///
     /// # Errors
     /// When storage fails. What was removed before stays removed.
-    pub async fn sweep_remains(&self) -> Result<usize> {
-        let intents = self.sweep_intents().await?;
-        self.driver.sweep(self.upload_age + EXPIRY_SLACK).await?;
-        Ok(intents)
+    pub async fn sweep_remains(&self) -> Result<()> {
+        self.driver.sweep(self.upload_age + EXPIRY_SLACK).await
     }
 
     /// A hint goes with its link, unless that is deleted before the hint is written: then nobody finds it by its link any more. It
@@ -82,8 +79,12 @@ impl Store {
         self.driver.remove(&lost).await
     }
 
-    /// A request gives up after half of the grace at most, so an intent that is older has none.
-    pub(super) async fn sweep_intents(&self) -> Result<usize> {
+    /// Removes the intents of requests that died. A request gives up after half of the grace at most, so an intent that is older has
+    /// none. Returns how many. Collections begin with it; it looks into each repository.
+    ///
+    /// # Errors
+    /// When storage fails. What was removed before stays removed.
+    pub async fn sweep_intents(&self) -> Result<usize> {
         let mut swept = 0;
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };

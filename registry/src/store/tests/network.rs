@@ -50,7 +50,7 @@ async fn an_intent_is_left_to_the_sweep() {
         keys.into_iter().filter(|key| key.starts_with("r/a/_p/")).collect::<Vec<_>>()
     };
     assert_eq!(intents().await.len(), 1);
-    assert_eq!(store.clone().with_grace(Duration::ZERO).sweep_remains().await.unwrap(), 1);
+    assert_eq!(store.clone().with_grace(Duration::ZERO).sweep_intents().await.unwrap(), 1);
     assert!(intents().await.is_empty());
     assert_eq!(by_tag(&store, "a", "v1").await, Some(digest));
 }

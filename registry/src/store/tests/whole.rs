@@ -12,7 +12,7 @@ async fn an_intent_whose_request_is_gone_is_swept_and_a_young_one_is_not() {
     };
     let values = [intent(1), intent(30)].map(|key| (key, Bytes::from_static(b"x")));
     store.driver.leave(values.into()).await.unwrap();
-    assert_eq!(store.sweep_remains().await.unwrap(), 1);
+    assert_eq!(store.sweep_intents().await.unwrap(), 1);
     assert_eq!(store.stored_keys().await.unwrap().len(), 1);
 }
 
