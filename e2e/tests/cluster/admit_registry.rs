@@ -101,6 +101,7 @@ pub(crate) fn accepted() -> Vec<Value> {
                 "storageClass": "INTELLIGENT_TIERING",
                 "caBundle": {"configMapKeyRef": {"name": "authority", "key": "ca.pem"}},
                 "redirect": "Always",
+                "redirectExcept": ["10.244.0.0/16", "fd00:10:244::/56"],
             }},
             "replicas": 3,
             "podTemplate": {
@@ -122,6 +123,7 @@ pub(crate) fn accepted() -> Vec<Value> {
                 "prefix": "registries/team.a",
                 "credentialsSecretRef": {"name": "key", "accountKeyKey": "key1"},
                 "redirect": "Never",
+                "redirectExcept": ["10.0.0.0/8"],
             }},
             "podTemplate": {"serviceAccountAnnotations": {"azure.workload.identity/client-id": "0000-0000"}},
         }),
@@ -135,6 +137,7 @@ pub(crate) fn accepted() -> Vec<Value> {
                 "prefix": "registries/team-a",
                 "credentialsSecretRef": {"name": "key", "key": "sa.json"},
                 "redirect": "Always",
+                "redirectExcept": ["10.0.0.0/8"],
             }},
             "podTemplate": {
                 "serviceAccountAnnotations": {"iam.gke.io/gcp-service-account": "images@project.iam.gserviceaccount.com"},

@@ -104,6 +104,9 @@ pub(super) fn refusals() -> Vec<Refusal> {
     const DOTS: &str = "storage.s3.forcePathStyle: write true for a bucket whose name has dots, because no certificate is for such a host name";
     const ADDRESS: &str = "storage.s3.forcePathStyle: write true, or leave it out, beside an endpoint that is an address: no bucket's name can stand before it";
     const ENCRYPTION: &str = "storage.s3.serverSideEncryption: write exactly one of aes256 and kms";
+    const S3_EXCEPT: &str = "storage.s3.redirectExcept: write networks as ADDRESS/LENGTH, such as 10.244.0.0/16";
+    const AZURE_EXCEPT: &str = "storage.azure.redirectExcept: write networks as ADDRESS/LENGTH, such as 10.244.0.0/16";
+    const GCS_EXCEPT: &str = "storage.gcs.redirectExcept: write networks as ADDRESS/LENGTH, such as 10.244.0.0/16";
     const COLD: &str = "storage.s3.storageClass: write a class in capitals whose objects can be read at once, such as STANDARD_IA or GLACIER_IR; those of GLACIER and DEEP_ARCHIVE cannot";
     const CA_BUNDLE: &str = "storage.s3.caBundle: write exactly one of configMapKeyRef and secretKeyRef";
     const CA_WITHOUT_TLS: &str = "storage.s3.caBundle: write an endpoint that begins with https:// beside it, or leave it out";
@@ -206,6 +209,9 @@ pub(super) fn refusals() -> Vec<Refusal> {
         bucket(COLD, json!({"storageClass": "DEEP_ARCHIVE"})),
         bucket(COLD, json!({"storageClass": "GLACIER"})),
         bucket(COLD, json!({"storageClass": "standard"})),
+        bucket(S3_EXCEPT, json!({"redirectExcept": ["10.244.0.0/16", "10.0.0.1"]})),
+        azure(AZURE_EXCEPT, json!({"redirectExcept": ["pods"]})),
+        gcs(GCS_EXCEPT, json!({"redirectExcept": ["10.244.0.0/33"]})),
         bucket(CA_BUNDLE, json!({"endpoint": "https://s3.example", "caBundle": {}})),
         bucket(CA_BUNDLE, json!({"endpoint": "https://s3.example", "caBundle": {"configMapKeyRef": {"name": "a"}, "secretKeyRef": {"name": "b"}}})),
         bucket(CA_WITHOUT_TLS, json!({"endpoint": "http://s3.example", "caBundle": {"configMapKeyRef": {"name": "a"}}})),
