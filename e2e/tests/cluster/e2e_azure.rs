@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::azurite::{self, ACCOUNT, Azurite};
 use berth_e2e::cluster::{Cluster, MACHINE, PATIENCE, eventually, is_own_cluster};
-use berth_e2e::managed_registry::ManagedRegistry;
+use berth_e2e::managed_registry::{ManagedRegistry, condition};
 use berth_e2e::pod::{self, Pulled};
 use berth_e2e::push::{push, speaking};
 use berth_e2e::s3_server::BUCKET;
@@ -74,6 +74,13 @@ async fn a_key_of_azure_that_is_wrong_and_a_container_that_is_missing_are_said_s
         let sentence = "the registry cannot use its bucket: there is no bucket to-come: create it, or ";
         says(&registry, "BucketUnusable", sentence).await?;
         azurite.make_container("to-come").await?;
+        // Its pod has failed so often by now that the kubelet waits for minutes.
+        eventually("the container to be enough", PATIENCE * 2, async || {
+            let found = registry.get().await?;
+            ensure!(condition(&found, "Ready").is_some_and(|ready| ready.status == "True"), "it is not ready");
+            Ok(())
+        })
+        .await?;
         registry.wait_ready().await?;
         push(&registry.client().await?, "app", "1", &speaking("at last")?).await
     })

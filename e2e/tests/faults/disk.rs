@@ -45,7 +45,7 @@ async fn a_disk_that_fails_costs_the_pushes_of_that_time_and_nothing_else() -> R
 }
 
 /// So long nothing is collected.
-const GRACE: Duration = Duration::from_secs(4);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Which of its resources a file system is out of.
 #[derive(Clone, Copy, Debug)]

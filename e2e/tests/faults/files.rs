@@ -25,6 +25,7 @@ async fn who_may_open_no_more_files_says_later_and_takes_connections_again_when_
     endures(&registry, expected, fail).await.with_context(|| registry.log_end())?;
 
     // Not even for connections: they wait, and are answered when there is.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     registry.limit_files(Some(0))?;
     let client = registry.client()?;
     let asked = tokio::spawn(async move { client.get("/v2/").await });

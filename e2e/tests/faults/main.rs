@@ -110,6 +110,11 @@ async fn is_there(client: &Client, image: &Manifest) -> Result<bool> {
 }
 
 async fn after(client: &Client, before: &Before, expected: Expected) -> Result<()> {
+    let refused = &image("arm64", 3, 1).blobs[1];
+    for path in [format!("blobs/{}", refused.digest), format!("manifests/{}", before.next.digest)] {
+        let answer = client.get(&format!("/v2/{REPOSITORY}/{path}")).await?;
+        answer.expect(StatusCode::NOT_FOUND).context("what was refused")?;
+    }
     ensure!(is_there(client, &before.kept).await?, "it cannot be pulled");
     if expected.delete == StatusCode::ACCEPTED {
         client.get(&format!("/v2/{REPOSITORY}/manifests/old")).await?.expect(StatusCode::NOT_FOUND)?;

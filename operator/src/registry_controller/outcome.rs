@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 
 use super::status::bucket::BUCKET_UNUSABLE;
 use super::status::garbage::GARBAGE_COLLECTED;
-use super::status::pods::REFERENCE_NOT_FOUND;
+use super::status::pods::{REFERENCE_NOT_FOUND, VOLUME_UNUSABLE};
 use super::status::sharing::STORAGE_SHARED;
 use super::status::{NODES_NOT_TOLD, Problem, READY, RECONCILING, STALLED};
 use super::{Error, dereference, keys};
@@ -169,7 +169,7 @@ pub(super) async fn publish(
 
 /// Whether each message under this reason is another obstacle's. Under others it may be the same one's in other words.
 fn is_told_anew(reason: &str) -> bool {
-    [REFERENCE_NOT_FOUND, BUCKET_UNUSABLE].contains(&reason)
+    [REFERENCE_NOT_FOUND, BUCKET_UNUSABLE, VOLUME_UNUSABLE].contains(&reason)
 }
 
 /// A collection that deleted something is news, and one that could not is a warning.

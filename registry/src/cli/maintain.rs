@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{GarbageCollection, Maintenance, UploadPurging};
 use crate::metrics::{self, Metrics};
-use crate::store::{Collected, Garbage, LastCollection, Store, Terms, Told};
+use crate::store::{Collected, Garbage, LastCollection, Store, StoreError, Terms, Told};
 
 /// Begins it. It ends, wherever it is, when what this returns is dropped: everything it does may be broken off.
 pub(super) fn begin(
@@ -33,7 +33,7 @@ pub(super) fn begin(
 /// Removes what never ended, now and then again: uploads, unless they are to stay, and what requests that died left half-written.
 /// Every replica does; they do not get into each other's way. What takes a look into each repository is left to collections, where
 /// there are any.
-async fn sweep(store: Store, purging: UploadPurging, intents: bool) {
+async fn sweep(store: Store, purging: UploadPurging, nobody_collects: bool) {
     // An interval of nothing would do nothing else.
     let interval = purging.interval.get().max(Duration::from_secs(60));
     loop {
@@ -49,11 +49,16 @@ async fn sweep(store: Store, purging: UploadPurging, intents: bool) {
         if let Err(error) = store.sweep_remains().await {
             tracing::error!(%error, "what requests that died left cannot be removed");
         }
-        if intents && let Err(error) = store.sweep_intents().await {
-            tracing::error!(%error, "intents of requests that died cannot be removed");
+        if nobody_collects && let Err(error) = intents_and_hints(&store).await {
+            tracing::error!(%error, "what requests that died left in repositories cannot be removed");
         }
         tokio::time::sleep(interval).await;
     }
+}
+
+async fn intents_and_hints(store: &Store) -> Result<(), StoreError> {
+    store.sweep_intents().await?;
+    store.sweep_hints().await
 }
 
 /// Collects garbage when the schedule says so. Replicas need not agree on who does: it is only cheaper when one is first, and the

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use berth_oci::{Digest, Hasher, RepositoryName};
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use ulid::Ulid;
 
 use super::body;
@@ -110,20 +110,20 @@ impl Store {
         let content = self.driver.open(&key, range).await?.filter(|content| content.size() == link.size);
         Ok(content.map(|content| {
             let stream = content.stream();
-            let stream = if is_whole { self.soundness.verify(link.data, digest, link.size, stream) } else { stream };
+            let stream = if is_whole { self.soundness.verify(&self.driver, link, digest, stream) } else { stream };
             Found::Bytes(stream)
         }))
     }
 
     /// All bytes of a small blob. `None`: they are not there, or damaged.
     async fn small(&self, digest: &Digest, link: LinkName) -> Result<Option<Bytes>> {
-        if let Some(bytes) = self.soundness.small(link.data) {
+        if let Some(bytes) = self.soundness.small(link, digest) {
             return Ok(Some(bytes));
         }
         let key = Key::Data(link.data);
         let content = self.driver.open(&key, 0..link.size).await?.filter(|content| content.size() == link.size);
         let Some(content) = content else { return Ok(None) };
-        let read = self.soundness.read_small(link.data, digest, content.stream()).await;
+        let read = self.soundness.read_small(self.driver.as_ref(), link, digest, content.stream()).await;
         read.map_err(|error| StoreError::io(format_args!("read {key}"), error))
     }
 
@@ -286,6 +286,9 @@ impl Store {
 
     /// Links data that was there before, by the rely rule: own link first, then the dead, then whether it is still there.
     async fn link_to_older(&self, repository: &RepositoryName, digest: &Digest, older: LinkName) -> Result<bool> {
+        if self.soundness.is_damaged(older.data) {
+            return Ok(false);
+        }
         let deadline = self.deadline();
         let own = LinkName { link: Ulid::generate(), ..older };
         let key = link_key(repository, digest, own);
@@ -312,6 +315,10 @@ impl Store {
     ) -> Result<Option<LinkName>> {
         let deadline = self.deadline();
         let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: dying.size };
+        // It may be dead because it is damaged.
+        if !self.is_sound(digest, dying).await? {
+            return Ok(None);
+        }
         if !self.driver.duplicate(&Key::Data(dying.data), &Key::Data(fresh.data), dying.size).await? {
             return Ok(None);
         }
@@ -319,6 +326,22 @@ impl Store {
         self.driver.create(values, &[Key::Data(fresh.data)]).await?;
         self.hint(repository, digest, fresh).await?;
         deadline.check().map(|()| Some(fresh))
+    }
+
+    /// Whether the bytes that a link leads to are there, and what they should be.
+    async fn is_sound(&self, digest: &Digest, link: LinkName) -> Result<bool> {
+        let key = Key::Data(link.data);
+        let content = self.driver.open(&key, 0..link.size).await?.filter(|content| content.size() == link.size);
+        let Some(content) = content else { return Ok(false) };
+        let mut pieces = self.soundness.verify(&self.driver, link, digest, content.stream());
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(false),
+                Err(error) => return Err(StoreError::io(format_args!("read {key}"), error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a link stays long enough for a manifest to come.

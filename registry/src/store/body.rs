@@ -19,7 +19,7 @@ pub(super) struct Received {
 /// Bytes that are hashed and written at a time. Twice as many are held for each upload.
 const BATCH: usize = 512 * 1024;
 /// Below this, handing bytes to another thread costs more than hashing them.
-const INLINE: usize = 32 * 1024;
+pub(super) const INLINE: usize = 32 * 1024;
 
 pub(super) async fn receive(
     stage: &mut dyn Stage,

@@ -232,7 +232,11 @@ impl Check<'_> {
             let referrer = ReferrerName { digest: stored.digest.clone(), record: name.record };
             let subject = subject.digest.clone();
             let entry = Key::Referrer { repository: repository.clone(), subject, name: referrer };
-            if self.store.driver.size(&entry).await?.is_none() && is_finished(&entry) {
+            // The record is looked at once more: it may have been deleted meanwhile, and its entry with it.
+            if self.store.driver.size(&entry).await?.is_none()
+                && is_finished(&entry)
+                && self.store.driver.size(&key).await?.is_some()
+            {
                 let size = stored.bytes.len();
                 let mended = self.mend_referrer(repository, &stored.digest, name, &manifest, size).await?;
                 let what = "the record is there but not listed by its subject";
@@ -262,9 +266,13 @@ impl Check<'_> {
 
     /// Without it a deletion by digest leaves the tag.
     async fn back_reference(&mut self, repository: &RepositoryName, tag: &Tag) -> Result<()> {
-        let Some((digest, record)) = self.store.named_by(repository, tag).await? else { return Ok(()) };
-        let back_reference = back_reference_key(repository, &digest, tag, record);
-        if self.store.driver.size(&back_reference).await?.is_none() {
+        let named = self.store.named_by(repository, tag).await?;
+        let Some((digest, record)) = &named else { return Ok(()) };
+        let back_reference = back_reference_key(repository, digest, tag, *record);
+        // The tag is looked at once more: it may have been deleted or moved meanwhile.
+        if self.store.driver.size(&back_reference).await?.is_none()
+            && self.store.named_by(repository, tag).await? == named
+        {
             let mended = self.mend_back_reference(back_reference.clone()).await?;
             let what = "a deletion by digest would not find the tag";
             self.found_or_mended(Severity::Incomplete, &back_reference, what, mended);

@@ -19,7 +19,7 @@ use berth_contract::config::Untagged;
 
 use super::Store;
 use super::dead::{self, Dead};
-use super::error::Result;
+use super::error::{Result, StoreErrorKind};
 use super::layout::{Key, Prefix, decode};
 
 mod contents;
@@ -134,7 +134,14 @@ impl Store {
     /// When storage fails. What was deleted before stays deleted; the next collection goes on.
     pub async fn collect(&self, terms: Terms, tell: Tell<'_>) -> Result<Collected> {
         let (run, now) = self.begin_run().await?;
-        let collected = Collection::new(self, terms, now, tell).run().await;
+        let mut collected = Collection::new(self, terms, now, tell).run().await;
+        for _ in 0..MOST_TIMES_FULL {
+            if !matches!(&collected, Err(error) if error.kind() == StoreErrorKind::Full) {
+                break;
+            }
+            // What the batches name that found room goes first, and makes room for the rest.
+            collected = Collection::new(self, terms, now, tell).run().await;
+        }
         self.end_run(run, terms.dry_run, &collected).await?;
         collected
     }
@@ -158,6 +165,8 @@ const BATCH: usize = 10_000;
 const WAITS_TO_MARK_AGAIN: u32 = 2;
 /// Between the deletion and the end of the batch: until nobody is shown any more what was deleted.
 const WAITS_TO_RETIRE: u32 = 1;
+/// How often a collection begins again because there was no room for all that it had to write.
+const MOST_TIMES_FULL: usize = 8;
 /// Keys that are removed at a time.
 pub(super) const REMOVED_AT_ONCE: usize = 1000;
 /// Requests that are under way at the same time.

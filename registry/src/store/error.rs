@@ -61,6 +61,7 @@ impl StoreError {
         let kind = match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
             io::ErrorKind::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
+            io::ErrorKind::ConnectionAborted => StoreErrorKind::Unreachable,
             _ if too_many_open_files(&source) => StoreErrorKind::Overloaded,
             _ => StoreErrorKind::Other,
         };

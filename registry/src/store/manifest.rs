@@ -192,7 +192,7 @@ impl Store {
             // Its record may have been written all the same, or may be yet: what that names must be there for as long.
             return done;
         }
-        if !self.driver.staleness().is_zero() {
+        if done.is_ok() && !self.driver.staleness().is_zero() {
             // A collector may not be shown the record yet, and finds what it names by the intent.
             return done;
         }

@@ -52,7 +52,10 @@ impl Store {
 
     /// A hint goes with its link, unless that is deleted before the hint is written: then nobody finds it by its link any more. It
     /// lists all links, so collections do it and not each replica that starts.
-    pub(super) async fn sweep_hints(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When storage fails. What was removed before stays removed.
+    pub async fn sweep_hints(&self) -> Result<()> {
         let mut links: Vec<u32> = Vec::new();
         for name in self.driver.list(&Prefix::Repositories, usize::MAX).await? {
             let Ok(repository) = decode(&name) else { continue };

@@ -45,6 +45,7 @@ fn main() -> Result<()> {
         "there is only --quick and --write"
     );
     ensure!(!(is_set("--quick") && is_set("--write")), "what is measured in a hurry is not to be written down");
+    ensure!(!is_set("--write") || names.is_empty(), "--write replaces both tables: measure everything");
     let effort = if is_set("--quick") { Effort::QUICK } else { Effort::FULL };
     // Whole words: B1 is not B10.
     let has = |name: &str, words: &str| format!(" {name} ").contains(&format!(" {words} "));

@@ -23,10 +23,11 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Which nodes are preferred or required. Default: none.
+    /// Which nodes are preferred or required. Default: with two replicas or more, pods prefer other zones and other nodes than
+    /// each other's; what is written here stands instead of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
-    /// How the pods are spread. Default: over nodes, then zones, where that is possible.
+    /// How the pods are spread. Default: over nodes, then zones, where that is possible; what is written here stands instead of that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,

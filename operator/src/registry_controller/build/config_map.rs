@@ -38,7 +38,7 @@ fn config(registry: &ValidatedRegistry) -> Config {
             filesystem: registry
                 .bucket()
                 .is_none()
-                .then(|| Filesystem { rootdirectory: DATA.into(), shared: registry.is_shared() }),
+                .then(|| Filesystem { rootdirectory: DATA.into(), shared: registry.replicas > 1 }),
             delete: Delete { enabled: true },
             maintenance: Maintenance {
                 readonly: ReadOnly { enabled: registry.read_only },

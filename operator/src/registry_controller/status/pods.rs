@@ -18,6 +18,8 @@ use crate::registry_controller::validate::ValidatedRegistry;
 pub const REFERENCE_NOT_FOUND: &str = "ReferenceNotFound";
 const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
 const REGISTRY_FAILS: &str = "RegistryFails";
+/// The pods may not write to the volume.
+pub const VOLUME_NOT_WRITABLE: &str = "VolumeNotWritable";
 /// The pods cannot serve from the volume.
 pub const VOLUME_UNUSABLE: &str = "VolumeUnusable";
 
@@ -164,7 +166,7 @@ fn terminated(
             .any(|sign| log.contains(sign))
         {
             Problem::stalled(
-                "VolumeNotWritable",
+                VOLUME_NOT_WRITABLE,
                 format!(
                     "the registry may not write to its volume; it runs as user and group 65532, and the volume must let them write (a CSI driver with fsGroup support does): {said}"
                 ),

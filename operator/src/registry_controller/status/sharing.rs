@@ -13,10 +13,12 @@ pub fn finding(pass: &Pass<'_>) -> Option<Finding> {
     let validated = pass.validated.ok()?;
     let place = validated.bucket()?.place();
     bucket::conditional_overwrite(pass)?;
-    let who = format!(
-        "the Registry {} of the namespace {} is older and keeps its images in the same place, {place}",
-        elder.name, elder.namespace
-    );
+    // Who may use the place may still not know of other namespaces.
+    let who = if elder.namespace == validated.owner.namespace {
+        format!("the Registry {} is older and keeps its images in the same place, {place}", elder.name)
+    } else {
+        format!("a Registry of another namespace is older and keeps its images in the same place, {place}")
+    };
     Some(if elder.grace == Some(validated.garbage_collection.grace) {
         let message = format!(
             "{who}: each serves, deletes and collects what was pushed to the other; if that is not meant, delete this Registry, which leaves the images alone, and create it with another prefix"

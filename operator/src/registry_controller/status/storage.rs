@@ -40,7 +40,11 @@ pub fn finding(pass: &Pass<'_>) -> Finding {
         return Finding::new(type_, false, &problem.reason, problem.message);
     }
     let of_pods = |validated| pods::problem(pass.observed, validated, &pass.before.conditions, pass.now);
-    let unusable = pass.validated.ok().and_then(of_pods).filter(|problem| problem.reason == pods::VOLUME_UNUSABLE);
+    let unusable = pass
+        .validated
+        .ok()
+        .and_then(of_pods)
+        .filter(|problem| [pods::VOLUME_UNUSABLE, pods::VOLUME_NOT_WRITABLE].contains(&problem.reason.as_str()));
     if let Some(problem) = unusable {
         return Finding::new(type_, false, &problem.reason, problem.message);
     }

@@ -1,13 +1,13 @@
-//! What can be derived from what is there, and nothing else. Whatever it writes a push would have written, under a name that nobody
-//! had before or that says the same; so it may run beside serving replicas.
+//! What can be derived from what is there, and nothing else. It writes what a push wrote or would have written, under the names that
+//! that has; nothing that a client can see comes of it but bytes that are what they should be. So it may run beside serving
+//! replicas, which look at a damaged blob again after an hour.
 
-use berth_oci::{Digest, Manifest, RepositoryName};
+use berth_oci::{Digest, Hasher, Manifest, RepositoryName};
 use bytes::Bytes;
-use ulid::Ulid;
+use futures::StreamExt as _;
 
 use super::{Check, Damaged};
-use crate::store::blob::{hint_of, link_key};
-use crate::store::error::Result;
+use crate::store::error::{Result, StoreError};
 use crate::store::layout::{Key, LinkName, RecordName};
 use crate::store::manifest;
 
@@ -35,22 +35,28 @@ impl Check<'_> {
         Ok(self.mends)
     }
 
-    /// Links sound bytes of the same digest instead of damaged ones, if there are any.
+    /// Writes sound bytes of the same digest over damaged ones, if there are any. No link is written: a client may have deleted the
+    /// blob meanwhile, and that must stay so.
     pub(super) async fn mend_blob(&mut self, damaged: &Damaged) -> Result<bool> {
-        let Damaged { repository, digest, link } = damaged;
         if !self.mends {
             return Ok(false);
         }
         let Some(sound) = self.sound(damaged).await? else { return Ok(false) };
-        let fresh = LinkName { link: Ulid::generate(), data: Ulid::generate(), size: sound.size };
-        if !self.store.driver.duplicate(&Key::Data(sound.data), &Key::Data(fresh.data), sound.size).await? {
+        let (from, to) = (Key::Data(sound.data), Key::Data(damaged.link.data));
+        let Some(content) = self.store.driver.open(&from, 0..sound.size).await? else { return Ok(false) };
+        let mut stage = self.store.driver.stage(to.clone()).await?;
+        let mut hasher = Hasher::new(damaged.digest.algorithm());
+        let mut pieces = content.stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| StoreError::io(format_args!("read {from}"), error))?;
+            hasher.update(&piece);
+            stage.write(vec![piece]).await?;
+        }
+        if hasher.finish() != damaged.digest {
             return Ok(false);
         }
-        self.store.link_to_own(repository, digest, fresh.data, fresh.size).await?;
-        // Not before: somebody may rely on the blob being in the repository.
-        let damaged = link_key(repository, digest, *link);
-        self.store.driver.remove(&hint_of(&damaged).into_iter().collect::<Vec<_>>()).await?;
-        self.store.driver.remove(&[damaged]).await?;
+        stage.publish().await?;
+        self.store.driver.create(Vec::new(), &[to]).await?;
         Ok(true)
     }
 

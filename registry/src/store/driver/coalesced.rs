@@ -32,6 +32,9 @@ pub(crate) struct Coalesced {
     lists: Flights<(Prefix, usize), Vec<String>>,
 }
 
+/// How long a request waits for the one before it. Most take milliseconds; one may hang for as long as a connection does.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The size of a whole value, and a range of it.
 type Part = (u64, Bytes);
 
@@ -211,7 +214,8 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + Sync + 'static> Fl
     ) -> Shared<BoxFuture<'static, Result<T>>> {
         let flights = Arc::clone(&self.0);
         let flight = tokio::spawn(async move {
-            let turn = turn.lock().await;
+            // One that hangs holds up the one after it for so long only.
+            let turn = tokio::time::timeout(PATIENCE, turn.lock()).await.ok();
             if let Some(flight) = lock(&flights).get_mut(&key) {
                 flight.next = None;
             }
@@ -291,6 +295,18 @@ mod tests {
         }
         assert_eq!(place.reads(), 2);
         assert!(lock(&place.flights.0).is_empty(), "nothing is kept of what has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_after_a_request_that_hangs_waits_a_moment_only() {
+        let place = Place::new();
+        let _hangs = place.ask().await;
+        place.value.store(1, Ordering::SeqCst);
+        let later = place.ask().await;
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert_eq!(place.reads(), 2);
+        place.let_go.add_permits(2);
+        assert_eq!(later.await.unwrap().unwrap(), 1);
     }
 
     #[tokio::test]

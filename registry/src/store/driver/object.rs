@@ -198,7 +198,7 @@ impl Driver for Object {
             }
             Ok(got) => got,
         };
-        Ok(got.map(|got| Content::of_object(got.meta.size, got.into_stream().map_err(io::Error::other).boxed())))
+        Ok(got.map(|got| Content::of_object(got.meta.size, got.into_stream().map_err(broke_off).boxed())))
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
@@ -289,6 +289,11 @@ impl Driver for Object {
         self.ignores_conditions.store(!honoured.conditional_overwrite, Ordering::Relaxed);
         Ok(honoured)
     }
+}
+
+/// An answer that began to come and did not end.
+fn broke_off(error: ObjectError) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, error)
 }
 
 fn found<T>(result: object_store::Result<T>) -> object_store::Result<Option<T>> {

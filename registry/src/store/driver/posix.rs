@@ -4,7 +4,8 @@
 //! empty files that tag writers lock, and `spare/`, which is given up when the disk is full. All may be lost at any time.
 //!
 //! Lookups run on the thread that asks: they are a few microseconds when the kernel has the directories cached, which is
-//! less than it takes to hand them to the blocking pool. Everything that writes or waits for the disk runs on the pool.
+//! less than it takes to hand them to the blocking pool. Everything that writes or waits for the disk runs on the pool, and on a
+//! network file system lookups do: each is a request to a server.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -179,6 +180,19 @@ impl Posix {
         }
     }
 
+    /// Runs what only looks at something.
+    async fn look<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        at: &(impl std::fmt::Display + Sync),
+        work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.shared.network.is_some() {
+            return self.on_pool(format!("{doing} {at}"), work).await;
+        }
+        work(&self.shared).map_err(|error| StoreError::io(format_args!("{doing} {at}"), error))
+    }
+
     /// The sorted names below a prefix, read again if another process changed them.
     fn names(&self, prefix: &Prefix) -> Arc<Mutex<Names>> {
         let mut all = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,11 +230,11 @@ impl Shared {
         let Some(now) = found(fs::metadata(&directory))? else { return Ok(Vec::new()) };
         match listed.names(&directory, &now, limit) {
             Ok(names) => Ok(names),
-            Err(state) => {
+            Err(seen) => {
                 let names = read(limit)?;
                 // Otherwise there may be more.
                 if names.len() < limit {
-                    listed.keep(directory, state, &names);
+                    listed.keep(directory, seen, &names);
                 }
                 Ok(names)
             }
@@ -302,37 +316,44 @@ impl Driver for Posix {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Bytes>> {
-        found(fs::read(self.path(key))).map(|value| value.map(Bytes::from)).map_err(|error| failed("read", key, error))
+        let path = self.path(key);
+        let read = move |_: &Shared| Ok(found(fs::read(path))?.map(Bytes::from));
+        self.look("read", key, read).await
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>> {
-        let metadata = found(fs::metadata(self.path(key))).map_err(|error| failed("look for", key, error))?;
-        Ok(metadata.map(|metadata| metadata.len()))
+        let path = self.path(key);
+        let size = move |_: &Shared| Ok(found(fs::metadata(path))?.map(|metadata| metadata.len()));
+        self.look("look for", key, size).await
     }
 
     async fn open(&self, key: &Key, range: Range<u64>) -> Result<Option<Content>> {
-        let opened = found(File::open(self.path(key))).map_err(|error| failed("open", key, error))?;
-        let Some(file) = opened else { return Ok(None) };
-        let size = file.metadata().map_err(|error| failed("open", key, error))?.len();
-        Ok(Some(Content::of_file(Arc::new(file), size, self.shared.reads, range)))
+        let path = self.path(key);
+        let open = move |shared: &Shared| {
+            let Some(file) = found(File::open(path))? else { return Ok(None) };
+            let size = file.metadata()?.len();
+            Ok(Some(Content::of_file(Arc::new(file), size, shared.reads, range)))
+        };
+        self.look("open", key, open).await
     }
 
     async fn list(&self, prefix: &Prefix, limit: usize) -> Result<Vec<String>> {
         let directory = self.directory(prefix);
-        self.shared.list(directory, limit).map_err(|error| StoreError::io(format!("list {prefix}"), error))
+        self.look("list", prefix, move |shared| shared.list(directory, limit)).await
     }
 
     async fn sizes(&self, prefix: &Prefix) -> Result<Vec<(String, u64)>> {
-        let failed = |error| StoreError::io(format!("list {prefix}"), error);
-        let Some(entries) = self.shared.entries(&self.directory(prefix)).map_err(failed)? else {
-            return Ok(Vec::new());
-        };
-        let size = |entry: io::Result<fs::DirEntry>| {
-            let entry = entry?;
-            // One that is gone by now need not be listed.
-            Ok(found(entry.metadata())?.map(|metadata| (names::name_of(&entry), metadata.len())))
-        };
-        entries.filter_map(|entry| size(entry).transpose()).collect::<io::Result<_>>().map_err(failed)
+        let directory = self.directory(prefix);
+        self.look("list", prefix, move |shared| {
+            let Some(entries) = shared.entries(&directory)? else { return Ok(Vec::new()) };
+            let size = |entry: io::Result<fs::DirEntry>| {
+                let entry = entry?;
+                // One that is gone by now need not be listed.
+                Ok(found(entry.metadata())?.map(|metadata| (names::name_of(&entry), metadata.len())))
+            };
+            entries.filter_map(|entry| size(entry).transpose()).collect()
+        })
+        .await
     }
 
     async fn page(&self, prefix: &Prefix, after: Option<&str>, limit: usize) -> Result<Page<String>> {
@@ -440,13 +461,15 @@ impl Driver for Posix {
 
     async fn sweep(&self, _age: Duration) -> Result<()> {
         self.on_pool("remove what was left half-written", |shared| {
-            shared.spare.fill()?;
             for entry in fs::read_dir(shared.root.join(stage::DIRECTORY))? {
                 let entry = entry?;
                 let Some(metadata) = found(entry.metadata())? else { continue };
                 if SystemTime::now().duration_since(metadata.modified()?).is_ok_and(|age| age > STALE) {
                     found(fs::remove_file(entry.path()))?;
                 }
+            }
+            if let Err(error) = shared.spare.fill() {
+                tracing::warn!(%error, "no room can be put aside for collections on a full disk");
             }
             Ok(())
         })

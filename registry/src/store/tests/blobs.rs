@@ -1,6 +1,8 @@
 //! Blobs: pushed, mounted, deleted.
 
 use super::*;
+use crate::store::Terms;
+use berth_contract::config::Untagged;
 
 on_every_driver! {
     a_blob_is_readable_through_the_repository_it_was_pushed_to_and_no_other
@@ -105,6 +107,36 @@ async fn a_damaged_blob_is_never_read_to_its_end_and_a_push_brings_it_back() {
         // Of two that are there the younger one is read also by who has not found the other one out.
         let read = wanted(&Store::posix(root.path()).unwrap(), &digest, whole).await.unwrap().unwrap();
         assert!(read.concat() == bytes);
+    }
+}
+
+#[tokio::test]
+async fn what_one_replica_has_found_damaged_a_push_to_another_brings_back() {
+    for size in [1000, 3 << 20] {
+        let root = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let (digest, whole) = (digest_of(&bytes), 0..bytes.len() as u64);
+        push_blob(&Store::posix(root.path()).unwrap(), "a", &bytes).await;
+        damage(root.path());
+        let (finder, other) = (Store::posix(root.path()).unwrap(), Store::posix(root.path()).unwrap());
+        let found = wanted(&finder, &digest, whole.clone()).await;
+        assert!(found.is_none_or(|read| read.is_err()));
+        push_blob(&other, "a", &bytes).await;
+        for store in [&finder, &other, &Store::posix(root.path()).unwrap()] {
+            let read = wanted(store, &digest, whole.clone()).await.unwrap().unwrap();
+            assert!(read.concat() == bytes);
+        }
+        // And what is damaged goes.
+        std::thread::sleep(collect::tick());
+        let terms = Terms { untagged: Untagged::Keep, dry_run: false };
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{digest}","size":{size}}},"layers":[]}}"#
+        );
+        put(&other, "a", ManifestKind::OciManifest, &manifest.into(), &["v1"]).await.unwrap();
+        other.clone().with_grace(Duration::ZERO).collect(terms, &mut |_| {}).await.unwrap();
+        let left = other.stored_keys().await.unwrap();
+        assert_eq!(left.iter().filter(|key| *key == "d/*").count(), 1, "{left:?}");
+        assert!(!left.iter().any(|key| key.starts_with("g/dead/")), "{left:?}");
     }
 }
 

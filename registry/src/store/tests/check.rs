@@ -81,6 +81,18 @@ async fn a_repair_writes_what_can_be_derived_and_says_what_cannot() {
         std::fs::remove_file(path(&key)).unwrap();
     }
 
+    // A record that is not listed by its subject, of long ago.
+    let subject = digest_of(b"a subject");
+    let referrer: Bytes = format!(
+        r#"{{"schemaVersion":2,"manifests":[],"subject":{{"mediaType":"{}","digest":"{subject}","size":9}}}}"#,
+        ManifestKind::OciManifest
+    )
+    .into();
+    let record = Ulid::from_datetime(std::time::SystemTime::now() - Duration::from_hours(2));
+    let name = RecordName { record, kind: ManifestKind::OciIndex };
+    let key = manifest::record_key(&repository("a"), &digest_of(&referrer), name);
+    store.driver.create(vec![(key, referrer.clone())], &[]).await.unwrap();
+
     let check = async |store: &Store, mends: bool| {
         let mut found = Vec::new();
         store.check(mends, &mut |finding| found.push((finding.severity, finding.mended))).await.unwrap();
@@ -88,12 +100,16 @@ async fn a_repair_writes_what_can_be_derived_and_says_what_cannot() {
         found.sort();
         found
     };
-    let broken = [(Severity::Incomplete, false), (Severity::Corrupt, false), (Severity::Corrupt, false)];
+    let (incomplete, corrupt) = (Severity::Incomplete, Severity::Corrupt);
+    let broken = [(incomplete, false), (incomplete, false), (corrupt, false), (corrupt, false)];
     assert_eq!(check(&store, false).await, broken);
     assert_eq!(check(&store, false).await, broken, "a check changes nothing");
-    let mended = [(Severity::Incomplete, true), (Severity::Corrupt, false), (Severity::Corrupt, true)];
+    let mended = [(incomplete, true), (incomplete, true), (corrupt, false), (corrupt, true)];
     assert_eq!(check(&store, true).await, mended);
-    assert_eq!(check(&store, true).await, [(Severity::Corrupt, false)], "there is no other copy of that one");
+    assert_eq!(check(&store, true).await, [(corrupt, false)], "there is no other copy of that one");
+    let repository_a = repository("a");
+    let mut listed = store.referrers(&repository_a, &subject, None, None).await.unwrap();
+    assert_eq!(listed.next().await.unwrap().map(|entry| entry.digest), Some(digest_of(&referrer)));
 
     let store = Store::posix(root.path()).unwrap();
     assert_eq!(read_blob(&store, "a", &digest_of(b"config")).await.as_deref(), Some(&b"config"[..]));

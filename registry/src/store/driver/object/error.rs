@@ -18,6 +18,7 @@ pub(super) fn failed(doing: impl std::fmt::Display, error: ObjectError) -> Store
         Some("QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "InsufficientCapacity") => {
             StoreErrorKind::Full
         }
+        _ if texts(&error).any(|text| text.contains("status code: 507")) => StoreErrorKind::Full,
         _ if is_unreachable(&error) => StoreErrorKind::Unreachable,
         _ => StoreErrorKind::Other,
     };
@@ -26,8 +27,10 @@ pub(super) fn failed(doing: impl std::fmt::Display, error: ObjectError) -> Store
 
 /// Whether nobody answered, or what answered had a fault of its own. (`object_store` keeps the status to itself, but says it.)
 fn is_unreachable(error: &ObjectError) -> bool {
+    // Something that it cannot do, and will not be able to.
+    let refused = ["status code: 501", "status code: 505"];
     chain(error).any(|error| error.is::<HttpError>() || error.is::<SpentError>())
-        || texts(error).any(|text| text.contains("returned non-2xx status code: 5"))
+        || texts(error).any(|text| text.contains("status code: 5") && !refused.iter().any(|code| text.contains(code)))
 }
 
 /// The `Code` of the store's error document, which Google and Microsoft have as Amazon has it

@@ -46,7 +46,11 @@ impl Signed {
     /// How the store says that it has encrypted an object
     /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>). `None`: it does not say so.
     pub(super) async fn encryption(&self, path: &Path) -> Result<Option<String>> {
-        let answer = self.ask(&"look at an object", &Method::HEAD, path, &[]).await?;
+        let doing = "look at an object";
+        let answer = self.ask(&doing, &Method::HEAD, path, &[]).await?;
+        if !answer.status().is_success() {
+            return Err(StoreError::other(doing, answer.status().to_string()));
+        }
         let said = answer.headers().get("x-amz-server-side-encryption").and_then(|value| value.to_str().ok());
         Ok(said.map(str::to_owned))
     }

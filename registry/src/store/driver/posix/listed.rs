@@ -24,10 +24,18 @@ struct Directory {
 
 /// A directory at a moment. Another one with the same name is another inode, or younger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
+struct State {
     device: u64,
     inode: u64,
     changed: (i64, i64),
+}
+
+/// A directory as it was before it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    state: State,
+    /// Whether a change since then would show.
+    is_settled: bool,
 }
 
 /// How many bytes of names and paths are kept.
@@ -73,18 +81,19 @@ impl Listed {
     }
 
     /// The names in a directory that is so now, or what to [`keep`](Self::keep) them with when they have been read.
-    pub(super) fn names(&self, path: &Path, now: &Metadata, limit: usize) -> Result<Vec<String>, State> {
+    pub(super) fn names(&self, path: &Path, now: &Metadata, limit: usize) -> Result<Vec<String>, Seen> {
         let state = State::of(now);
         match self.0.get(path) {
             Some(known) if known.state == state => Ok(known.names.iter().take(limit).cloned().collect()),
-            _ => Err(state),
+            // Not later: this thread may stand still between reading and keeping.
+            _ => Err(Seen { state, is_settled: state.is_settled() }),
         }
     }
 
     /// Remembers all names of a directory that were read after it was looked at.
-    pub(super) fn keep(&self, path: PathBuf, state: State, names: &[String]) {
-        if names.len() <= MOST_NAMES && state.is_settled() {
-            self.0.insert(path, Arc::new(Directory { state, names: names.to_vec() }));
+    pub(super) fn keep(&self, path: PathBuf, seen: Seen, names: &[String]) {
+        if names.len() <= MOST_NAMES && seen.is_settled {
+            self.0.insert(path, Arc::new(Directory { state: seen.state, names: names.to_vec() }));
         }
     }
 }
@@ -99,6 +108,10 @@ mod tests {
         State::of(&fs::metadata(path).unwrap())
     }
 
+    fn seen(path: &Path) -> Seen {
+        Seen { state: state(path), is_settled: state(path).is_settled() }
+    }
+
     fn look(listed: &Listed, path: &Path) -> Option<Vec<String>> {
         listed.names(path, &fs::metadata(path).unwrap(), 10).ok()
     }
@@ -111,11 +124,11 @@ mod tests {
         fs::write(path.join("a"), "").unwrap();
         let listed = Listed::on(LOCAL[0]).unwrap();
         let names = ["a".to_owned()];
-        listed.keep(path.clone(), state(&path), &names);
+        listed.keep(path.clone(), seen(&path), &names);
         assert_eq!(look(&listed, &path), None, "a change in the same tick would not show");
 
         std::thread::sleep(TICK + Duration::from_millis(100));
-        listed.keep(path.clone(), state(&path), &names);
+        listed.keep(path.clone(), seen(&path), &names);
         assert_eq!(look(&listed, &path).as_deref(), Some(&names[..]));
         for change in [
             Box::new(|| fs::write(path.join("b"), "").unwrap()) as Box<dyn Fn()>,

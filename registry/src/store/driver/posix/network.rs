@@ -1,7 +1,7 @@
 //! Directories that several machines mount from one server, and what the kernel says of how: nfs(5), mountinfo in proc(5).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,17 +24,30 @@ pub(super) struct Network {
 const ACDIRMAX: Duration = Duration::from_mins(1);
 
 impl Network {
-    /// The one that a directory is on. `None`: it is on none, or the kernel does not say.
+    /// The one that a directory is on. `None`: it is on none. Where that cannot be found out, the worst is assumed.
     pub(super) fn of(directory: &Path) -> Option<Self> {
-        let mounts = File::open("/proc/self/mountinfo").ok()?;
-        Self::among(BufReader::new(mounts), &directory.canonicalize().ok()?)
+        let mounts = || {
+            let mounts = File::open("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+            MountInfos::from_buf_read(BufReader::new(mounts)).map_err(|error| error.to_string())
+        };
+        match (mounts(), directory.canonicalize()) {
+            (Ok(mounts), Ok(directory)) => Self::among(mounts, &directory),
+            (mounts, _) => {
+                let why = mounts.err().unwrap_or_else(|| "its path cannot be followed".into());
+                tracing::warn!(
+                    why,
+                    "what the directory is mounted from cannot be found out: it is taken for a network file system"
+                );
+                Some(Self { staleness: ACDIRMAX, unshareable: Some(format!("its mount cannot be found out: {why}")) })
+            }
+        }
     }
 
-    fn among(mounts: impl BufRead, directory: &Path) -> Option<Self> {
-        let mounts = MountInfos::from_buf_read(mounts).ok()?;
-        let around = mounts.into_iter().filter(|mount| directory.starts_with(&mount.mount_point));
+    fn among(mounts: MountInfos, directory: &Path) -> Option<Self> {
+        let place = |mount: &MountInfo| PathBuf::from(unescaped(&mount.mount_point.to_string_lossy()));
+        let around = mounts.into_iter().filter(|mount| directory.starts_with(place(mount)));
         // Of several on one place the last hides the others.
-        let mount = around.max_by_key(|mount| mount.mount_point.components().count())?;
+        let mount = around.max_by_key(|mount| place(mount).components().count())?;
         mount.fs_type.starts_with("nfs").then(|| Self::mounted(&mount))
     }
 
@@ -66,6 +79,11 @@ impl Network {
     }
 }
 
+/// A path, in which the kernel writes what would end it or its line in octal.
+fn unescaped(path: &str) -> String {
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
 /// Why a directory must not be used by several processes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -82,6 +100,10 @@ pub struct UnshareableError {
 mod tests {
     use super::*;
 
+    fn among(mounts: &str, directory: &str) -> Option<Network> {
+        Network::among(MountInfos::from_buf_read(mounts.as_bytes()).unwrap(), Path::new(directory))
+    }
+
     /// The lines of a container with volumes, with what a kernel writes behind ` - `.
     fn on(file_system: &str) -> Option<Network> {
         let mounts = format!(
@@ -90,7 +112,7 @@ mod tests {
              640 611 0:71 /pvc-1 /var/lib/registry rw,relatime - {file_system}\n\
              641 611 0:72 / /var/lib/registry-2 rw,relatime - tmpfs tmpfs rw,size=64k\n"
         );
-        Network::among(mounts.as_bytes(), Path::new("/var/lib/registry/images"))
+        among(&mounts, "/var/lib/registry/images")
     }
 
     fn nfs(options: &str) -> Network {
@@ -100,7 +122,7 @@ mod tests {
     #[test]
     fn a_local_directory_is_on_no_network() {
         assert_eq!(on("ext4 /dev/sdb rw"), None);
-        assert_eq!(Network::among("".as_bytes(), Path::new("/var/lib/registry")), None);
+        assert_eq!(among("", "/var/lib/registry"), None);
         let here = tempfile::tempdir().unwrap();
         assert_eq!(Network::of(here.path()), None);
     }
@@ -133,9 +155,11 @@ mod tests {
     #[test]
     fn the_mount_that_is_nearest_counts() {
         let mounts = "1 0 0:1 / / rw - nfs4 s:/ rw,vers=3\n2 1 0:2 / /data rw - ext4 /dev/sdb rw\n";
-        assert_eq!(Network::among(mounts.as_bytes(), Path::new("/data/images")), None);
+        assert_eq!(among(mounts, "/data/images"), None);
         let mounts = "1 0 0:1 / /data rw - ext4 /dev/sdb rw\n2 1 0:2 / /data rw - nfs4 s:/ rw,vers=3\n";
-        assert!(Network::among(mounts.as_bytes(), Path::new("/data/images")).is_some());
+        assert!(among(mounts, "/data/images").is_some());
+        let mounts = "1 0 0:1 / / rw - ext4 /dev/sdb rw\n2 1 0:2 / /my\\040data rw - nfs4 s:/ rw,vers=3\n";
+        assert!(among(mounts, "/my data/images").is_some());
     }
 
     #[test]

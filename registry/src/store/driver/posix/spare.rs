@@ -14,7 +14,8 @@ use rustix::io::Errno;
 pub(super) const DIRECTORY: &str = "spare";
 
 const FILES: usize = 16;
-/// In bytes. A batch of the dead is six times as long at most; most are much shorter.
+/// In bytes. A batch of the dead may be as long as all of them, though most are much shorter. A collection that runs out of room has
+/// written some batches by then, and begins again with what these name.
 const EACH: usize = 256 << 10;
 
 #[derive(Debug)]
@@ -29,13 +30,20 @@ impl Spare {
 
     /// Puts aside what is not there. Where there is no room for that there is nothing to be done.
     pub(super) fn fill(&self) -> io::Result<()> {
+        match self.put_aside() {
+            Err(error) if is_full(&error) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn put_aside(&self) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         for number in 0..FILES {
             let path = self.directory.join(number.to_string());
             let Ok(file) = File::create_new(&path) else { continue };
             if let Err(error) = allocate(&file) {
                 fs::remove_file(path)?;
-                return if is_full(&error) { Ok(()) } else { Err(error) };
+                return Err(error);
             }
         }
         Ok(())
