@@ -218,12 +218,7 @@ impl RegistryProcess {
     /// # Errors
     /// When it does not run.
     pub fn processor_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?.as_raw_nonzero()))?;
-        // After the name, which may hold anything: proc_pid_stat(5), fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').context("no name in its stat")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+        processor_time(self.pid()?.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
@@ -336,6 +331,19 @@ impl Drop for RegistryProcess {
             eprintln!("{}", self.log_end());
         }
     }
+}
+
+/// How long processors have worked for a process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn processor_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which may hold anything: proc_pid_stat(5), fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').context("no name in its stat")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 /// The limit below which so many numbers of files are free: it is of numbers, and what is open beyond it stays open.

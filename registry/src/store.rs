@@ -12,6 +12,7 @@
 //! `manifest`, `tag`, `referrer`, `catalog` (what the API is about), `soundness` (whether bytes are what they were), `collect` (of garbage), `dead` (the collector's word),
 //! `deadline`, `sweep` (of what requests left behind), `check`, `error`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -156,11 +157,11 @@ impl Store {
 
     /// The same storage, for a client at this address, who may reach it only through us.
     #[must_use]
-    pub fn for_client(&self, address: IpAddr) -> Self {
+    pub fn for_client(&self, address: IpAddr) -> Cow<'_, Self> {
         // A socket for every address says of who came over IPv4 that they came from ::ffff:a.b.c.d.
         let address = address.to_canonical();
         let is_excepted = self.redirect_except.iter().any(|network| network.contains(&address));
-        Self { redirects: self.redirects && !is_excepted, ..self.clone() }
+        if is_excepted { Cow::Owned(Self { redirects: false, ..self.clone() }) } else { Cow::Borrowed(self) }
     }
 
     /// The same storage, with another limit for how long an upload may take.

@@ -1,5 +1,7 @@
 //! Blobs: pulled, whole or in part, and deleted.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use berth_oci::{Digest, RepositoryName};
@@ -27,7 +29,7 @@ pub(super) async fn pull(
     let selected = |size| select(conditional::range(&request.headers, digest), size);
     let wanted = |size| selected(size).range(size).filter(|_| is_body_wanted);
     let peer = request.extensions.get().map(|peer: &Peer| peer.0.ip());
-    let store = peer.map_or_else(|| app.store.clone(), |peer| app.store.for_client(peer));
+    let store = peer.map_or(Cow::Borrowed(&app.store), |peer| app.store.for_client(peer));
     let blob = store.blob(repository, digest, wanted).await?;
     let blob = blob.ok_or_else(|| ApiError::BlobUnknown(digest.clone()))?;
     let mut headers = identity(digest, FOREVER);

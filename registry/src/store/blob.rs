@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _};
 use ulid::Ulid;
 
 use super::body;
-use super::driver::{ContentStream, Stage};
+use super::driver::{Content, ContentStream, Stage};
 use super::error::{BodyError, Result, StoreError};
 use super::layout::{Key, LinkName, Prefix, decode};
 use super::{Store, UploadError, soundness};
@@ -107,8 +107,7 @@ impl Store {
             return Ok(bytes.map(|bytes| Found::Bytes(ContentStream::of_bytes(wanted(bytes)))));
         }
         let is_whole = range == (0..link.size);
-        let content = self.driver.open(&key, range).await?.filter(|content| content.size() == link.size);
-        Ok(content.map(|content| {
+        Ok(self.content(link, range).await?.map(|content| {
             let stream = content.stream();
             let stream = if is_whole { self.soundness.verify(&self.driver, link, digest, stream) } else { stream };
             Found::Bytes(stream)
@@ -120,11 +119,15 @@ impl Store {
         if let Some(bytes) = self.soundness.small(link, digest) {
             return Ok(Some(bytes));
         }
-        let key = Key::Data(link.data);
-        let content = self.driver.open(&key, 0..link.size).await?.filter(|content| content.size() == link.size);
-        let Some(content) = content else { return Ok(None) };
+        let Some(content) = self.content(link, 0..link.size).await? else { return Ok(None) };
         let read = self.soundness.read_small(self.driver.as_ref(), link, digest, content.stream()).await;
-        read.map_err(|error| StoreError::io(format_args!("read {key}"), error))
+        read.map_err(|error| StoreError::io(format_args!("read {}", Key::Data(link.data)), error))
+    }
+
+    /// A range of the bytes that a link leads to, if they have the size that it says.
+    pub(super) async fn content(&self, link: LinkName, range: Range<u64>) -> Result<Option<Content>> {
+        let content = self.driver.open(&Key::Data(link.data), range).await?;
+        Ok(content.filter(|content| content.size() == link.size))
     }
 
     /// Takes a blob out of a repository. `false`: it was not in it.
@@ -330,15 +333,13 @@ impl Store {
 
     /// Whether the bytes that a link leads to are there, and what they should be.
     async fn is_sound(&self, digest: &Digest, link: LinkName) -> Result<bool> {
-        let key = Key::Data(link.data);
-        let content = self.driver.open(&key, 0..link.size).await?.filter(|content| content.size() == link.size);
-        let Some(content) = content else { return Ok(false) };
+        let Some(content) = self.content(link, 0..link.size).await? else { return Ok(false) };
         let mut pieces = self.soundness.verify(&self.driver, link, digest, content.stream());
         while let Some(piece) = pieces.next().await {
             match piece {
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Ok(false),
-                Err(error) => return Err(StoreError::io(format_args!("read {key}"), error)),
+                Err(error) => return Err(StoreError::io(format_args!("read {}", Key::Data(link.data)), error)),
             }
         }
         Ok(true)

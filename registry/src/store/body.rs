@@ -19,7 +19,7 @@ pub(super) struct Received {
 /// Bytes that are hashed and written at a time. Twice as many are held for each upload.
 const BATCH: usize = 512 * 1024;
 /// Below this, handing bytes to another thread costs more than hashing them.
-pub(super) const INLINE: usize = 32 * 1024;
+const INLINE: usize = 32 * 1024;
 
 pub(super) async fn receive(
     stage: &mut dyn Stage,
@@ -71,20 +71,24 @@ impl Batch {
 }
 
 /// Hashes and writes, at the same time where there is enough to share.
-async fn take_in(stage: &mut dyn Stage, mut hasher: Hasher, pieces: Vec<Bytes>, len: usize) -> Result<Hasher> {
-    if len <= INLINE {
-        pieces.iter().for_each(|piece| hasher.update(piece));
-        if len > 0 {
-            stage.write(pieces).await?;
-        }
+async fn take_in(stage: &mut dyn Stage, hasher: Hasher, pieces: Vec<Bytes>, len: usize) -> Result<Hasher> {
+    if len == 0 {
         return Ok(hasher);
     }
-    let to_hash = pieces.clone();
-    let hashing = tokio::task::spawn_blocking(move || {
-        to_hash.iter().for_each(|piece| hasher.update(piece));
-        hasher
-    });
-    let (written, hashed) = futures::join!(stage.write(pieces), hashing);
+    let (written, hashed) = futures::join!(stage.write(pieces.clone()), hash(hasher, pieces));
     written?;
-    hashed.map_err(|stopped| StoreError::other("hash a blob", stopped))
+    hashed
+}
+
+/// Hashes, off the threads that serve others where that takes long.
+pub(super) async fn hash(mut hasher: Hasher, pieces: Vec<Bytes>) -> Result<Hasher> {
+    let is_short = pieces.iter().map(Bytes::len).sum::<usize>() <= INLINE;
+    let hash = move || {
+        pieces.iter().for_each(|piece| hasher.update(piece));
+        hasher
+    };
+    if is_short {
+        return Ok(hash());
+    }
+    tokio::task::spawn_blocking(hash).await.map_err(|stopped| StoreError::other("hash a blob", stopped))
 }

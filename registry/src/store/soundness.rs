@@ -17,10 +17,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use ulid::Ulid;
 
-use super::body::INLINE;
-use super::dead;
 use super::driver::{ContentStream, Driver};
 use super::layout::{Key, LinkName};
+use super::{body, dead};
 
 /// Blobs up to this size are kept, in bytes: configurations, and what artifacts are made of.
 pub(super) const SMALL: u64 = 64 << 10;
@@ -146,7 +145,7 @@ impl Reading {
         let hasher = Hasher::new(self.digest.algorithm());
         let pieces = futures::stream::try_unfold((self, hasher, stream), |(mut reading, hasher, mut stream)| async {
             let Some(piece) = stream.try_next().await? else { return Ok(None) };
-            let (piece, hasher) = hash(piece, hasher).await?;
+            let hasher = body::hash(hasher, vec![piece.clone()]).await.map_err(io::Error::other)?;
             reading.left = reading.left.saturating_sub(piece.len() as u64);
             if reading.left == 0 {
                 let is_sound = hasher.clone().finish() == reading.digest;
@@ -160,17 +159,4 @@ impl Reading {
         });
         pieces.boxed()
     }
-}
-
-/// Off the threads that serve others.
-async fn hash(piece: Bytes, mut hasher: Hasher) -> io::Result<(Bytes, Hasher)> {
-    if piece.len() <= INLINE {
-        hasher.update(&piece);
-        return Ok((piece, hasher));
-    }
-    let hashing = tokio::task::spawn_blocking(move || {
-        hasher.update(&piece);
-        (piece, hasher)
-    });
-    hashing.await.map_err(io::Error::other)
 }

@@ -231,12 +231,7 @@ impl Store {
             let mut stream = opened.ok_or(UploadError::Unknown)?.stream();
             while let Some(piece) = stream.next().await {
                 let piece = piece.map_err(|error| StoreError::io("read a segment", error))?;
-                hasher = tokio::task::spawn_blocking(move || {
-                    hasher.update(&piece);
-                    hasher
-                })
-                .await
-                .map_err(|stopped| StoreError::other("hash a segment", stopped))?;
+                hasher = body::hash(hasher, vec![piece]).await?;
             }
         }
         Ok(hasher)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use berth_e2e::port::wait_until_it_listens;
+use berth_e2e::registry_process::processor_time;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -142,14 +143,8 @@ impl Server {
 
     /// Processor time that the server and its children have used.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let mut ticks = 0;
-        for pid in self.pids() {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // The name in parentheses may hold spaces; utime and stime are the 14th and 15th fields.
-            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-            ticks += fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
-        }
-        Ok(f64::from(ticks) / 100.0)
+        let times = self.pids().into_iter().map(processor_time);
+        Ok(times.sum::<Result<Duration>>()?.as_secs_f64())
     }
 
     /// Memory that it has of its own, in MiB.

@@ -4,10 +4,11 @@
 
 use berth_oci::{Digest, Hasher, Manifest, RepositoryName};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 
 use super::{Check, Damaged};
-use crate::store::error::{Result, StoreError};
+use crate::store::body;
+use crate::store::error::{BodyError, Result, StoreError};
 use crate::store::layout::{Key, LinkName, RecordName};
 use crate::store::manifest;
 
@@ -35,48 +36,37 @@ impl Check<'_> {
         Ok(self.mends)
     }
 
-    /// Writes sound bytes of the same digest over damaged ones, if there are any. No link is written: a client may have deleted the
-    /// blob meanwhile, and that must stay so.
-    pub(super) async fn mend_blob(&mut self, damaged: &Damaged) -> Result<bool> {
+    /// Writes sound bytes of the same digest over damaged ones, if there are any, in whatever repository. No link is written: a client
+    /// may have deleted the blob meanwhile, and that must stay so.
+    pub(super) async fn mend_blob(&self, damaged: &Damaged) -> Result<bool> {
         if !self.mends {
             return Ok(false);
         }
-        let Some(sound) = self.sound(damaged).await? else { return Ok(false) };
-        let (from, to) = (Key::Data(sound.data), Key::Data(damaged.link.data));
-        let Some(content) = self.store.driver.open(&from, 0..sound.size).await? else { return Ok(false) };
-        let mut stage = self.store.driver.stage(to.clone()).await?;
-        let mut hasher = Hasher::new(damaged.digest.algorithm());
-        let mut pieces = content.stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| StoreError::io(format_args!("read {from}"), error))?;
-            hasher.update(&piece);
-            stage.write(vec![piece]).await?;
+        let mut repositories = vec![damaged.repository.clone()];
+        repositories.extend(self.store.repositories_hinting_at(&damaged.digest).await?);
+        for repository in repositories {
+            for link in self.store.links(&repository, &damaged.digest).await? {
+                if !self.unsound.contains(&link.data) && self.copy_if_sound(link, damaged).await? {
+                    return Ok(true);
+                }
+            }
         }
-        if hasher.finish() != damaged.digest {
+        Ok(false)
+    }
+
+    /// Writes what a link leads to over damaged bytes. `false`: it is gone, or damaged too, and nothing was written.
+    async fn copy_if_sound(&self, from: LinkName, damaged: &Damaged) -> Result<bool> {
+        let to = Key::Data(damaged.link.data);
+        let Some(content) = self.store.content(from, 0..from.size).await? else { return Ok(false) };
+        let mut stage = self.store.driver.stage(to.clone()).await?;
+        let pieces = content.stream().map_err(|error| BodyError(error.into()));
+        let received = body::receive(stage.as_mut(), Hasher::new(damaged.digest.algorithm()), pieces).await?;
+        received.end.map_err(|error| StoreError::other(format_args!("read {}", Key::Data(from.data)), error))?;
+        if received.hasher.finish() != damaged.digest {
             return Ok(false);
         }
         stage.publish().await?;
         self.store.driver.create(Vec::new(), &[to]).await?;
         Ok(true)
-    }
-
-    /// A link that leads to bytes of the digest, in whatever repository.
-    async fn sound(&mut self, damaged: &Damaged) -> Result<Option<LinkName>> {
-        let mut repositories = vec![damaged.repository.clone()];
-        repositories.extend(self.store.repositories_hinting_at(&damaged.digest).await?);
-        for repository in repositories {
-            for link in self.store.links(&repository, &damaged.digest).await? {
-                if self.unsound.contains(&link.data) {
-                    continue;
-                }
-                let opened = self.store.driver.open(&Key::Data(link.data), 0..link.size).await?;
-                if let Some(content) = opened.filter(|content| content.size() == link.size)
-                    && self.has_digest(content, &damaged.digest).await?
-                {
-                    return Ok(Some(link));
-                }
-            }
-        }
-        Ok(None)
     }
 }

@@ -67,13 +67,17 @@ async fn a_deleted_blob_is_gone_from_its_repository_only(store: Store) {
     assert_eq!(read_blob(&store, "b", &digest).await.unwrap(), b"bytes");
 }
 
-/// The file with the bytes of the only blob, whose first byte is another one from now on.
-fn damage(root: &Path) {
-    let shard = std::fs::read_dir(root.join("d")).unwrap().next().unwrap().unwrap().path();
+/// A directory with one blob, of which the first byte has become another, and what it was.
+async fn damaged(size: usize) -> (tempfile::TempDir, Vec<u8>) {
+    let root = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+    push_blob(&Store::posix(root.path()).unwrap(), "a", &bytes).await;
+    let shard = std::fs::read_dir(root.path().join("d")).unwrap().next().unwrap().unwrap().path();
     let file = std::fs::read_dir(shard).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes[0] ^= 1;
-    std::fs::write(file, bytes).unwrap();
+    let mut damaged = std::fs::read(&file).unwrap();
+    damaged[0] ^= 1;
+    std::fs::write(file, damaged).unwrap();
+    (root, bytes)
 }
 
 async fn wanted(store: &Store, digest: &Digest, range: std::ops::Range<u64>) -> Option<std::io::Result<Vec<Bytes>>> {
@@ -84,11 +88,8 @@ async fn wanted(store: &Store, digest: &Digest, range: std::ops::Range<u64>) -> 
 #[tokio::test]
 async fn a_damaged_blob_is_never_read_to_its_end_and_a_push_brings_it_back() {
     for size in [1000, 3 << 20] {
-        let root = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let (root, bytes) = damaged(size).await;
         let (digest, whole) = (digest_of(&bytes), 0..bytes.len() as u64);
-        push_blob(&Store::posix(root.path()).unwrap(), "a", &bytes).await;
-        damage(root.path());
 
         let store = Store::posix(root.path()).unwrap();
         if size > 100_000 {
@@ -113,11 +114,8 @@ async fn a_damaged_blob_is_never_read_to_its_end_and_a_push_brings_it_back() {
 #[tokio::test]
 async fn what_one_replica_has_found_damaged_a_push_to_another_brings_back() {
     for size in [1000, 3 << 20] {
-        let root = tempfile::tempdir().unwrap();
-        let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let (root, bytes) = damaged(size).await;
         let (digest, whole) = (digest_of(&bytes), 0..bytes.len() as u64);
-        push_blob(&Store::posix(root.path()).unwrap(), "a", &bytes).await;
-        damage(root.path());
         let (finder, other) = (Store::posix(root.path()).unwrap(), Store::posix(root.path()).unwrap());
         let found = wanted(&finder, &digest, whole.clone()).await;
         assert!(found.is_none_or(|read| read.is_err()));

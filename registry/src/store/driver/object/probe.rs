@@ -1,7 +1,5 @@
 //! What a store is seen to do, before anything is entrusted to it. A probe can disprove, never prove.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
@@ -15,9 +13,8 @@ use crate::store::layout::{Key, Prefix};
 
 /// Writers that race for one condition. Stores that look first and write afterwards let several through.
 const RACERS: usize = 32;
-/// How often the store is asked whether it has encrypted an object, and how long between.
-const ASKED: usize = 4;
-const PAUSE: Duration = Duration::from_millis(300);
+/// How often the store is asked whether it has encrypted an object.
+const ASKED: u32 = 4;
 /// How often a race is run of which nothing was learned, because answers were lost or the store was busy.
 const RACES: usize = 4;
 
@@ -79,13 +76,7 @@ impl Probe<'_> {
     /// Some stores take whatever is wished for, and do nothing.
     async fn is_encrypted(&self, path: &Path) -> Result<(), UnfitError> {
         let (Some(wish), Some(signed)) = (self.object.encryption, &self.object.signed) else { return Ok(()) };
-        let mut said = signed.encryption(path).await;
-        for _ in 1..ASKED {
-            if said.is_err() {
-                tokio::time::sleep(PAUSE).await;
-                said = signed.encryption(path).await;
-            }
-        }
+        let said = tries::while_it_fails(ASKED, |_| true, || signed.encryption(path)).await;
         let said = said.map_err(|error| {
             UnfitError(format!(
                 "the store of the bucket {} cannot be asked whether it encrypts: {error}",

@@ -46,13 +46,14 @@ where
     while_it_fails(READ_TRIES, broke_off, read).await
 }
 
-async fn while_it_fails<T, F>(
+/// Does something again, after a pause, while it fails in a way after which it may be.
+pub(super) async fn while_it_fails<T, E, F>(
     tries: u32,
-    may_try_again: fn(&ObjectError) -> bool,
+    may_try_again: fn(&E) -> bool,
     operation: impl Fn() -> F,
-) -> Result<T, ObjectError>
+) -> Result<T, E>
 where
-    F: Future<Output = Result<T, ObjectError>>,
+    F: Future<Output = Result<T, E>>,
 {
     let mut pause = FIRST_PAUSE;
     for _ in 1..tries {
